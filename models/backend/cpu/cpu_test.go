@@ -1,0 +1,160 @@
+package cpu
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+	"splitbench/models/backend"
+	"splitbench/models/backend/backendtest"
+)
+
+func open(t testing.TB, o Options) *Backend {
+	t.Helper()
+	b, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func TestConformance(t *testing.T) {
+	for _, k := range Kernels() {
+		for _, w := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s-%d", k, w), func(t *testing.T) {
+				backendtest.Run(t, func(t *testing.T) backend.Backend { return open(t, Options{Kernel: k, Workers: w}) })
+			})
+		}
+	}
+}
+
+func TestUnknownKernel(t *testing.T) {
+	if _, err := New(Options{Kernel: "mmx"}); err == nil {
+		t.Error("an unknown kernel was accepted")
+	}
+}
+
+// TestExp compares with the float64 exponential over the whole range: at most
+// 1.5 units in the last place, exact at the ends.
+func TestExp(t *testing.T) {
+	worst := 0.0
+	for x := -87.3; x < 88.7; x += 0.00037 {
+		f := float32(x)
+		want := math.Exp(float64(f))
+		ulp := math.Abs(float64(math.Nextafter32(float32(want), math.MaxFloat32)) - float64(float32(want)))
+		worst = math.Max(worst, math.Abs(float64(exp32(f))-want)/ulp)
+	}
+	if worst > 1.5 {
+		t.Errorf("largest error %.2f units in the last place", worst)
+	}
+	inf := float32(math.Inf(1))
+	for _, c := range []struct{ x, want float32 }{{0, 1}, {-inf, 0}, {inf, inf}, {-104, 0}, {89, inf}} {
+		if got := exp32(c.x); got != c.want {
+			t.Errorf("exp32(%v) = %v, expected %v", c.x, got, c.want)
+		}
+	}
+	if !math.IsNaN(float64(exp32(float32(math.NaN())))) {
+		t.Error("exp32(NaN) is a number")
+	}
+}
+
+// tileCase runs every kernel on one tile between guard zones and compares it
+// with plain Go bit for bit.
+func tileCase(t *testing.T, rows, panelCount, k int, accumulate bool, seed uint64) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 9))
+	const guard = 64
+	nan := float32(math.NaN())
+	guarded := func(n int) []float32 {
+		v := make([]float32, n+2*guard)
+		for i := range v {
+			v[i] = nan
+		}
+		for i := guard; i < guard+n; i++ {
+			v[i] = float32(r.NormFloat64())
+		}
+		return v
+	}
+	lda, ldc, stride := k+3, panelCount*panelWidth+5, k*panelWidth+32
+	a := guarded(rows * lda)
+	b := guarded(panelCount * stride)
+	c := guarded(rows * ldc)
+	run := func(kr kernel) []float32 {
+		out := append([]float32(nil), c...)
+		kr.run(rows, panelCount, k, a[guard:], lda, b[guard:], stride, out[guard:], ldc, accumulate)
+		return out
+	}
+	want := run(genericKernel)
+	for _, kr := range microKernels() {
+		if panelCount != 1 && panelCount != kr.wide {
+			continue
+		}
+		for i, v := range run(kr) {
+			if math.Float32bits(v) != math.Float32bits(want[i]) {
+				t.Fatalf("kernel %s, %d rows, %d panels, %d terms, accumulate %v: float %d (guards %d) is %v, plain Go has %v", kr.name, rows, panelCount, k, accumulate, i, guard, v, want[i])
+			}
+		}
+	}
+}
+
+func TestKernelsEqualPlainGo(t *testing.T) {
+	for rows := 1; rows <= 19; rows++ {
+		for _, p := range []int{1, 3} {
+			for _, k := range []int{1, 2, 7, 64, 256} {
+				tileCase(t, rows, p, k, rows%2 == 0, uint64(rows*1000+k))
+			}
+		}
+	}
+}
+
+func FuzzKernels(f *testing.F) {
+	f.Add(uint8(3), uint8(5), true, uint64(1))
+	f.Fuzz(func(t *testing.T, rows, k uint8, wide bool, seed uint64) {
+		p := 1
+		if wide {
+			p = 3
+		}
+		tileCase(t, int(rows)%20+1, p, int(k)+1, seed%2 == 0, seed)
+	})
+}
+
+// BenchmarkMatMul reports GFLOP/s of the packed-weight product at shapes of
+// real layers, of every kernel, beside gonum's blas32 in the same run.
+func BenchmarkMatMul(b *testing.B) {
+	for _, s := range [][3]int{{256, 512, 512}, {512, 2048, 2048}, {1, 2048, 2048}, {2048, 172, 64}} {
+		rows, out, in := s[0], s[1], s[2]
+		r := rand.New(rand.NewPCG(1, 1))
+		x, w := make([]float32, rows*in), make([]float32, out*in)
+		for i := range x {
+			x[i] = r.Float32()
+		}
+		for i := range w {
+			w[i] = r.Float32()
+		}
+		flop := 2 * float64(rows) * float64(out) * float64(in)
+		for _, k := range Kernels() {
+			b.Run(fmt.Sprintf("%dx%dx%d/%s", rows, out, in, k), func(b *testing.B) {
+				be := open(b, Options{Kernel: k})
+				wt, _ := be.NewWeight(backend.Dense{Out: out, In: in, Fill: func(dst []float32, from, to int) error { copy(dst, w[from*in:to*in]); return nil }})
+				xm, _ := be.Alloc(rows, in)
+				be.Upload(xm, x)
+				dst, _ := be.Alloc(rows, out)
+				for b.Loop() {
+					be.MatMul(dst, xm, wt, nil, false)
+				}
+				b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
+		b.Run(fmt.Sprintf("%dx%dx%d/gonum", rows, out, in), func(b *testing.B) {
+			dst := make([]float32, rows*out)
+			for b.Loop() {
+				blas32.Gemm(blas.NoTrans, blas.Trans, 1, blas32.General{Rows: rows, Cols: in, Stride: in, Data: x}, blas32.General{Rows: out, Cols: in, Stride: in, Data: w}, 0, blas32.General{Rows: rows, Cols: out, Stride: out, Data: dst})
+			}
+			b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		})
+	}
+}

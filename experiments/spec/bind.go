@@ -1,0 +1,271 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// bind makes a Spec of a checked tree and checks what involves several keys. It goes on where parts of the
+// tree are faulty, so that all faults come out together; the Spec is used only if there were none.
+func (r *reader) bind(root *node) *Spec {
+	s := &Spec{
+		Name:        stringOf(root.get("name")),
+		Description: stringOf(root.get("description")),
+		sweepAt:     root.pos,
+	}
+	var c Cell
+	bindKeys(table, root, &c)
+	s.Protocol, s.Seed, s.Timing, s.Data = c.Protocol, c.Seed, c.Timing, c.Data
+	if root.get("data") == nil {
+		if p, err := r.expand("${SPLITBENCH_SHARED}/data", position{}); err == nil {
+			s.Data = p
+		}
+	}
+	for _, n := range entriesOf(root.get("models")) {
+		var c Cell
+		bindKeys(field(table, "models").fields, n, &c)
+		s.Models = append(s.Models, c.Model)
+		s.modelsAt = append(s.modelsAt, n.pos)
+	}
+	for _, n := range entriesOf(root.get("tasks")) {
+		s.Tasks = append(s.Tasks, r.bindTask(n, s.Data == "" && root.get("data") == nil))
+	}
+	methods := entriesOf(root.get("methods"))
+	for _, n := range methods {
+		s.Methods = append(s.Methods, bindMethod(n))
+		w := written{method: n.pos}
+		if v := n.get("split_layer"); v != nil {
+			w.splitLayer = v.pos
+		}
+		if v := n.get("l_w"); v != nil {
+			w.precisionLayer = v.pos
+		}
+		s.methodsAt = append(s.methodsAt, w)
+	}
+	if n := root.get("outputs"); n != nil {
+		for _, item := range n.items {
+			s.Outputs = append(s.Outputs, stringOf(item))
+		}
+	}
+	if n := root.get("sweep"); n != nil && n.kind == mappingNode {
+		s.sweepAt = n.pos
+		s.bindSweep(n)
+	}
+	r.distinctNames(root.get("models"), "model")
+	r.distinctNames(root.get("methods"), "method")
+	r.distinctTasks(entriesOf(root.get("tasks")), s.Tasks)
+	r.checkSplitLayers(s, root.get("sweep"), methods)
+	r.checkAxesUsed(s, len(methods) > 0)
+	r.checkOverrides(s)
+	r.checkExclude(s, root.get("sweep").get("exclude"))
+	return s
+}
+
+func stringOf(n *node) string {
+	if n == nil {
+		return ""
+	}
+	s, _ := n.value.(string)
+	return s
+}
+
+// entriesOf returns the mappings of a list; other entries have been reported.
+func entriesOf(n *node) []*node {
+	if n == nil || n.kind != listNode {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(n.items), func(item *node) bool { return item.kind != mappingNode })
+}
+
+// bindKeys stores the checked values of a mapping, and defaults where nothing is written.
+func bindKeys(keys []*key, n *node, c *Cell) {
+	for _, k := range keys {
+		v := n.get(k.name)
+		switch {
+		case k.ref != nil && (v == nil || v.value == nil):
+			k.store(c, k.def)
+		case k.ref != nil:
+			k.store(c, v.value)
+		case k.shape == object && !k.list:
+			if k.name == "boundary" {
+				if v == nil || v.kind != mappingNode {
+					continue
+				}
+				c.Method.Boundary = &Boundary{}
+			}
+			bindKeys(k.fields, v, c)
+		}
+	}
+}
+
+// bindMethod makes a method of its checked entry. The keys that are written say what kind it is.
+func bindMethod(n *node) Method {
+	var c Cell
+	bindKeys(methodKeys, n, &c)
+	m := c.Method
+	m.Kind = Whole
+	for _, k := range methodKeys {
+		switch {
+		case n.get(k.name) == nil:
+		case k.needs == splitMethod:
+			m.Kind = Split
+		case k.needs == weightMethod && m.Kind == Whole:
+			m.Kind = Weights
+		}
+	}
+	if m.Kind != Split {
+		m.MaxTokens, m.IncludeKV = 0, false
+	}
+	return m
+}
+
+// bindTask makes a task of its checked entry. nowhere says that no data root is known.
+func (r *reader) bindTask(n *node, nowhere bool) Task {
+	var c Cell
+	bindKeys(field(table, "tasks").fields, n, &c)
+	t := c.Task
+	if t.Name == "" {
+		return t
+	}
+	if b := n.get("block"); !isBlockTask(t.Name) {
+		t.Block = 0
+		if b != nil {
+			r.fault(b.pos, "task "+t.Name+" has no blocks", "block only with "+strings.Join(blockTasks, ", "))
+		}
+	}
+	if nowhere && n.get("path") == nil {
+		r.fault(n.pos, "nothing says where the data of task "+t.Name+" are", "a path in the task, the key data, or the environment variable SPLITBENCH_SHARED")
+	}
+	return t
+}
+
+func (r *reader) distinctNames(n *node, what string) {
+	seen := map[string]bool{}
+	for _, entry := range entriesOf(n) {
+		v := entry.get("name")
+		name := stringOf(v)
+		if name != "" && seen[name] {
+			r.fault(v.pos, "a second "+what+" is named "+name, "distinct names")
+		}
+		seen[name] = true
+	}
+}
+
+// distinctTasks lets one evaluation set come twice only with different settings.
+func (r *reader) distinctTasks(entries []*node, tasks []Task) {
+	for i, t := range tasks {
+		if t.Name != "" && slices.Contains(tasks[:i], t) {
+			r.fault(entries[i].pos, "task "+t.Name+" appears twice with the same settings", "each task once")
+		}
+	}
+}
+
+// checkSplitLayers asks that every split method gets a split layer from somewhere.
+func (r *reader) checkSplitLayers(s *Spec, sweep *node, methods []*node) {
+	if sweep.get("split_layer") != nil {
+		return
+	}
+	if zip := sweep.get("zip"); zip != nil && slices.ContainsFunc(zip.items, func(g *node) bool { return g.get("split_layer") != nil }) {
+		return
+	}
+	for i, m := range s.Methods {
+		if m.Kind == Split && methods[i].get("split_layer") == nil {
+			r.fault(methods[i].pos, "split method "+m.Name+" has no split_layer", "split_layer in the method or in sweep")
+		}
+	}
+}
+
+// checkAxesUsed reports axes that touch no method: the sweep would not do what it says.
+func (r *reader) checkAxesUsed(s *Spec, any bool) {
+	for _, g := range s.Sweep.Groups {
+		for _, a := range g {
+			k := axisKey(a.Name)
+			if any && !slices.ContainsFunc(s.Methods, func(m Method) bool { return k.suits(&m) }) {
+				r.fault(a.name, "no method has a use for axis "+a.Name, [...]string{
+					weightMethod:   "a method with front, back, l_w or a split",
+					splitMethod:    "a split method: one with split_layer, boundary, max_tokens or include_kv",
+					boundaryMethod: "a method with a boundary",
+				}[k.needs])
+			}
+		}
+	}
+}
+
+// checkOverrides reports knobs that were set from outside for nothing, because the sweep replaces them.
+func (r *reader) checkOverrides(s *Spec) {
+	for _, o := range r.set {
+		for _, g := range s.Sweep.Groups {
+			if slices.ContainsFunc(g, func(a Axis) bool { return a.Name == o.axis }) {
+				r.fault(o.at, "the sweep has an axis "+o.axis+" that replaces this", "sweep."+o.axis+"=[…]")
+			}
+		}
+	}
+}
+
+// checkExclude asks that the names in exclude exist.
+func (r *reader) checkExclude(s *Spec, n *node) {
+	if n == nil || n.kind != listNode {
+		return
+	}
+	var models, tasks, methods []string
+	for _, m := range s.Models {
+		models = append(models, m.Name)
+	}
+	for _, t := range s.Tasks {
+		tasks = append(tasks, t.Name)
+	}
+	for _, m := range s.Methods {
+		methods = append(methods, m.Name)
+	}
+	for _, point := range n.items {
+		for what, known := range map[string][]string{"model": models, "task": tasks, "method": methods} {
+			if v := point.get(what); v != nil && stringOf(v) != "" && !slices.Contains(known, stringOf(v)) {
+				r.fault(v.pos, fmt.Sprintf("there is no %s %s", what, stringOf(v)), "one of "+strings.Join(known, ", "))
+			}
+		}
+	}
+}
+
+// bindSweep collects the axes in written order.
+func (s *Spec) bindSweep(n *node) {
+	for i, kn := range n.keys {
+		v := n.items[i]
+		switch {
+		case kn.text == "zip" && v.kind == listNode:
+			for _, g := range v.items {
+				var group Group
+				for j, an := range g.keys {
+					group = appendAxis(group, an, g.items[j])
+				}
+				if len(group) > 0 {
+					s.Sweep.Groups = append(s.Sweep.Groups, group)
+				}
+			}
+		case kn.text == "exclude" && v.kind == listNode:
+			for _, p := range v.items {
+				var point Point
+				for j, en := range p.keys {
+					point = append(point, Entry{Name: en.text, Value: p.items[j].value})
+				}
+				s.Sweep.Exclude = append(s.Sweep.Exclude, point)
+			}
+		default:
+			if g := appendAxis(nil, kn, v); len(g) > 0 {
+				s.Sweep.Groups = append(s.Sweep.Groups, g)
+			}
+		}
+	}
+}
+
+func appendAxis(g Group, kn, values *node) Group {
+	if axisKey(kn.text) == nil || values.kind != listNode {
+		return g
+	}
+	a := Axis{Name: kn.text, name: kn.pos}
+	for _, item := range values.items {
+		a.Values = append(a.Values, item.value)
+		a.positions = append(a.positions, item.pos)
+	}
+	return append(g, a)
+}

@@ -1,0 +1,32 @@
+package spec_test
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"splitbench/experiments/spec"
+)
+
+// Every experiment of the project can be read. The folder of the data is not needed for that.
+func Example() {
+	files, _ := filepath.Glob("../*.yaml")
+	env := func(string) (string, bool) { return "/shared", true }
+	for _, f := range files {
+		s, err := spec.Load(f, spec.LoadOptions{Env: env})
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		cells, err := s.Cells(func(spec.Model) (int, error) { return 6, nil })
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println(s.Name, len(cells), cells[len(cells)-1].Label())
+	}
+	// Output:
+	// fig6-bytes 45 split l=4 tau=10 Q=8 W=200
+	// fig7-share 9 split l=4 tau=10 Q=4
+	// quickstart 98 split l=6 tau=5 Q=8 W=16
+	// real-smoke 266 split l=5 tau=5 Q=8
+}

@@ -1,0 +1,310 @@
+package spec
+
+import "slices"
+
+// shape is the type of a value as written.
+type shape uint8
+
+const (
+	text shape = iota
+	name       // letters, digits, . _ -
+	path
+	integer
+	number
+	boolean
+	choice
+	limit  // documents or a fraction
+	object // a mapping with keys of its own
+	sweep  // axes; checked by checkSweep
+)
+
+// need says which methods a key has a meaning for.
+type need uint8
+
+const (
+	anyMethod need = iota
+	weightMethod
+	splitMethod
+	boundaryMethod
+)
+
+// A key is one row of the table: all that is known of one key of a spec.
+type key struct {
+	name     string
+	shape    shape
+	list     bool     // a list of such values, at least one
+	empty    bool     // the list may be empty
+	bare     bool     // include: one value may stand without a list; tasks: a plain string is a name
+	lower    bool     // a name in lower case: it becomes a folder
+	required bool     // must be written
+	fields   []*key   // of an object
+	low      float64  // smallest integer or number
+	high     float64  // largest; 0: no limit
+	ints     []int    // the only integers allowed, if any
+	choices  []string // of a choice
+	def      any      // int, float64, string, bool or Limit; nil: none
+
+	axis   string // name in sweep; empty: cannot be swept
+	mark   string // in Cell.Label; empty: axis
+	always bool   // shown in every label
+	digest string // the entry of extra that stands for this key in Cell.Canonical
+	silent bool   // never part of Cell.Canonical: a display name
+
+	needs need
+	when  func(c *Cell) bool // whether the knob can act at this point; nil: always
+	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool or *Limit
+
+	unit   string
+	symbol string
+	doc    string
+	shown  string // default in words where def does not say it
+}
+
+// The names under which Cell.Canonical takes digests. A digest stands for the paths it was made from.
+const (
+	DigestModel     = "model"
+	DigestTokenizer = "tokenizer"
+	DigestData      = "data"
+)
+
+func searching(c *Cell) bool { return quantising(c) && c.Method.Boundary.Search == "tabq" }
+
+func quantising(c *Cell) bool { return c.Method.Boundary.Codec != "raw16" }
+
+// blockTasks are scored by the perplexity of fixed blocks.
+var blockTasks = []string{"wikitext2", "c4", "c4-new"}
+
+func isBlockTask(name string) bool { return slices.Contains(blockTasks, name) }
+
+// table holds every key of a spec. Validation, schema, documentation, expansion and the canonical form
+// of a cell all come from it.
+var table = []*key{
+	{name: "name", shape: name, lower: true, required: true,
+		doc: "Name of the experiment; its results go into a folder of this name."},
+	{name: "include", shape: path, list: true, bare: true,
+		doc: "Fragment files of top-level keys, relative to this file. A key written here replaces the fragment's; a later fragment replaces an earlier one's."},
+	{name: "description", shape: text,
+		doc: "What the experiment shows, for people."},
+	{name: "models", shape: object, list: true, required: true, fields: []*key{
+		{name: "name", shape: name, required: true, silent: true,
+			ref: func(c *Cell) any { return &c.Model.Name },
+			doc: "Name of the model in tables and on the command line."},
+		{name: "path", shape: path, required: true, digest: DigestModel,
+			ref: func(c *Cell) any { return &c.Model.Path },
+			doc: "Checkpoint folder or file, or builtin:NAME."},
+		{name: "tokenizer", shape: path, digest: DigestTokenizer, def: "", shown: "looked for beside the model",
+			ref: func(c *Cell) any { return &c.Model.Tokenizer },
+			doc: "Tokenizer file or folder."},
+		{name: "max_length", shape: integer, high: 1 << 24, def: 0, shown: "0 = the model's own limit", unit: "tokens",
+			ref: func(c *Cell) any { return &c.Model.MaxLength },
+			doc: "Longest input of one forward pass; longer inputs are cut from the left as lm-eval does."},
+	}, doc: "Checkpoints to run."},
+	{name: "data", shape: path, shown: "${SPLITBENCH_SHARED}/data", digest: DigestData,
+		ref: func(c *Cell) any { return &c.Data },
+		doc: "Folder of the evaluation sets."},
+	{name: "tasks", shape: object, list: true, bare: true, required: true, fields: []*key{
+		{name: "name", shape: choice, required: true,
+			choices: []string{"hellaswag", "piqa", "arc_easy", "arc_challenge", "arc_letter", "boolq", "winogrande", "wikitext", "c4_documents", "wikitext2", "c4", "c4-new"},
+			ref:     func(c *Cell) any { return &c.Task.Name },
+			doc:     "Evaluation set. wikitext and c4_documents are the document-level tasks of lm-eval; wikitext2, c4 and c4-new are the block perplexities of the quantisation papers."},
+		{name: "limit", shape: limit, axis: "limit", def: Limit{}, shown: "0 = all", unit: "documents or blocks",
+			ref: func(c *Cell) any { return &c.Task.Limit },
+			doc: "How many documents (of a block perplexity: blocks) are used: a count, or a fraction below 1."},
+		{name: "block", shape: integer, low: 2, high: 1 << 24, def: 2048, unit: "tokens",
+			when: func(c *Cell) bool { return isBlockTask(c.Task.Name) },
+			ref:  func(c *Cell) any { return &c.Task.Block },
+			doc:  "Block length of a block perplexity (wikitext2, c4, c4-new)."},
+		{name: "path", shape: path, digest: DigestData, def: "", shown: "found under data",
+			ref: func(c *Cell) any { return &c.Task.Path },
+			doc: "File of the evaluation set, or builtin:NAME."},
+		{name: "labels", shape: path, digest: DigestData, def: "", shown: "the usual place",
+			ref: func(c *Cell) any { return &c.Task.Labels },
+			doc: "File of gold labels where they are kept apart (piqa)."},
+	}, doc: "Evaluation sets; a plain name stands for {name: …}."},
+	{name: "protocol", shape: choice, choices: []string{"legacy", "joint-nobos", "joint-bos"}, def: "joint-bos", axis: "protocol",
+		ref: func(c *Cell) any { return &c.Protocol },
+		doc: "How a request becomes tokens: legacy is lm-eval 0.3.0 (the paper's Tables 2 and 3), joint-nobos 0.4.0 to 0.4.9.1, joint-bos later versions."},
+	{name: "seed", shape: integer, high: 1<<31 - 1, def: 0, axis: "seed",
+		ref: func(c *Cell) any { return &c.Seed },
+		doc: "Seed of everything random: sampled blocks, resampling, builtin weights."},
+	{name: "timing", shape: boolean, def: false,
+		ref: func(c *Cell) any { return &c.Timing },
+		doc: "Store edge and cloud seconds with each row. Rows then differ between runs."},
+	{name: "methods", shape: object, list: true, required: true, fields: methodKeys,
+		doc: "Ways to run the models. A method with only a name runs the checkpoint as it is. One with front, back or l_w quantises weights. One with split_layer, boundary, max_tokens or include_kv is a split method and takes its split layer from itself or from the sweep."},
+	{name: "sweep", shape: sweep,
+		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
+	{name: "outputs", shape: choice, list: true, empty: true,
+		choices: []string{"accuracy_vs_layer", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram"},
+		doc:     "Figures to make: accuracy against the split layer, bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b)."},
+}
+
+func weightKeys(axis, mark string, ref func(c *Cell) *WeightCoder) []*key {
+	return []*key{
+		{name: "weight_bits", shape: integer, ints: []int{2, 3, 4, 8, 16}, def: 16, axis: axis + ".weight_bits", mark: mark + "w", needs: weightMethod,
+			symbol: "Qw", unit: "bits", shown: "16 = not quantised",
+			ref: func(c *Cell) any { return &ref(c).Bits },
+			doc: "Bits of one linear weight."},
+		{name: "group", shape: integer, high: 1 << 20, def: 0, axis: axis + ".group", mark: mark + "g", needs: weightMethod,
+			shown: "0 = the whole output channel", unit: "weights",
+			when: func(c *Cell) bool { return ref(c).Bits < 16 },
+			ref:  func(c *Cell) any { return &ref(c).Group },
+			doc:  "Inputs of an output channel that share one scale and zero point."},
+	}
+}
+
+var methodKeys = []*key{
+	{name: "name", shape: name, required: true, silent: true,
+		ref: func(c *Cell) any { return &c.Method.Name },
+		doc: "Name of the method in tables and on the command line."},
+	{name: "front", shape: object, needs: weightMethod, symbol: "Qw1",
+		fields: weightKeys("front", "", func(c *Cell) *WeightCoder { return &c.Method.Front }),
+		doc:    "Weights of layers 1..l_w (OPSC, Eq. 1)."},
+	{name: "back", shape: object, needs: weightMethod, symbol: "Qw2",
+		fields: weightKeys("back", "back.", func(c *Cell) *WeightCoder { return &c.Method.Back }),
+		doc:    "Weights of layers l_w+1..L where the edge holds them."},
+	{name: "split_layer", shape: integer, low: 1, high: 10000, axis: "split_layer", mark: "l", always: true, needs: splitMethod,
+		symbol: "l", shown: "from sweep",
+		ref: func(c *Cell) any { return &c.Method.SplitLayer },
+		doc: "Last layer on the edge, counted from 1."},
+	{name: "l_w", shape: integer, low: 1, high: 10000, axis: "l_w", needs: weightMethod,
+		symbol: "l_w", shown: "split_layer, or every layer of a weight-only method",
+		when: func(c *Cell) bool { return c.Method.Front != c.Method.Back },
+		ref:  func(c *Cell) any { return &c.Method.PrecisionLayer },
+		doc:  "Last layer with front weights."},
+	{name: "max_tokens", shape: integer, high: 1 << 24, def: 0, axis: "max_tokens", mark: "W", needs: splitMethod,
+		symbol: "W-bar", shown: "0 = all rows", unit: "tokens",
+		ref: func(c *Cell) any { return &c.Method.MaxTokens },
+		doc: "Rows computed on the edge; the server computes the later ones alone."},
+	{name: "include_kv", shape: boolean, def: true, axis: "include_kv", mark: "kv", needs: splitMethod,
+		symbol: "I_kv",
+		ref:    func(c *Cell) any { return &c.Method.IncludeKV },
+		doc:    "Whether the edge's keys and values are sent for the rows after W-bar (Eq. 3), or recomputed by the server."},
+	{name: "boundary", shape: object, needs: splitMethod, fields: boundaryKeys,
+		doc: "Compression of what crosses the split; without it nothing is compressed."},
+}
+
+var boundaryKeys = []*key{
+	{name: "codec", shape: choice, choices: []string{"none", "literal", "packed", "raw16"}, def: "literal", axis: "codec", needs: boundaryMethod,
+		ref: func(c *Cell) any { return &c.Method.Boundary.Codec },
+		doc: "Message form: none sends rows as they are, literal is the paper's (entropy coded), packed has fixed-width codes, raw16 sends 16-bit values."},
+	{name: "tau", shape: number, def: 5.0, axis: "tau", always: true, needs: boundaryMethod, when: quantising,
+		symbol: "tau",
+		ref:    func(c *Cell) any { return &c.Method.Boundary.Tau },
+		doc:    "Threshold splitting (Eq. 4): values of this magnitude and more are sent exactly. 0 sends all so."},
+	{name: "max_activation_bits", shape: integer, low: 2, high: 8, def: 4, axis: "max_activation_bits", mark: "Q", always: true, needs: boundaryMethod, when: quantising,
+		symbol: "Qa-bar", unit: "bits",
+		ref: func(c *Cell) any { return &c.Method.Boundary.MaxActivationBits },
+		doc: "Most bits of one code, sign included (Algorithm 1)."},
+	{name: "delta", shape: number, def: 0.2, axis: "delta", needs: boundaryMethod, when: searching,
+		symbol: "Delta", unit: "steps of the lower resolution",
+		ref: func(c *Cell) any { return &c.Method.Boundary.Delta },
+		doc: "Distortion tolerance of TAB-Q (Algorithm 1)."},
+	{name: "search", shape: choice, choices: []string{"tabq", "fixed"}, def: "tabq", axis: "search", needs: boundaryMethod, when: quantising,
+		ref: func(c *Cell) any { return &c.Method.Boundary.Search },
+		doc: "tabq looks for fewer bits row by row, fixed always uses max_activation_bits."},
+	{name: "stop_rule", shape: choice, choices: []string{"last_ok", "first_exceed"}, def: "last_ok", axis: "stop_rule", needs: boundaryMethod, when: searching,
+		ref: func(c *Cell) any { return &c.Method.Boundary.StopRule },
+		doc: "Which width the search returns: the last within delta, or the first beyond it as the listing says."},
+	{name: "comparison", shape: choice, choices: []string{"floor", "round"}, def: "floor", axis: "comparison", needs: boundaryMethod, when: searching,
+		ref: func(c *Cell) any { return &c.Method.Boundary.Comparison },
+		doc: "How codes of two widths are compared: by a plain shift as printed, or rounding first."},
+	{name: "lower_bound", shape: integer, low: 1, high: 7, def: 3, axis: "lower_bound", needs: boundaryMethod, when: searching,
+		unit: "magnitude bits",
+		ref:  func(c *Cell) any { return &c.Method.Boundary.LowerBound },
+		doc:  "Fewest magnitude bits the search tries; the paper gives no value."},
+	{name: "granularity", shape: choice, choices: []string{"per_token", "per_tensor"}, def: "per_token", axis: "granularity", needs: boundaryMethod, when: searching,
+		ref: func(c *Cell) any { return &c.Method.Boundary.Granularity },
+		doc: "One width per row, or one for all rows of a message. Scales are per row in both."},
+	{name: "above_type", shape: choice, choices: []string{"exact", "float16", "bfloat16", "float32"}, def: "exact", axis: "above_type", needs: boundaryMethod, when: quantising,
+		ref: func(c *Cell) any { return &c.Method.Boundary.AboveType },
+		doc: "Type of the values at or above the threshold; exact is the smallest that holds all of a message bit for bit."},
+	{name: "sparse_index", shape: choice, choices: []string{"compact", "torch"}, def: "compact", axis: "sparse_index", needs: boundaryMethod, when: quantising,
+		ref: func(c *Cell) any { return &c.Method.Boundary.SparseIndex },
+		doc: "Widths of the sparse part's indices: compact is u32 row pointers and u16 columns, torch int64 for both."},
+	{name: "scale_type", shape: choice, choices: []string{"float16", "float32"}, def: "float16", axis: "scale_type", needs: boundaryMethod, when: quantising,
+		ref: func(c *Cell) any { return &c.Method.Boundary.ScaleType },
+		doc: "Type of a row's scale; it is rounded to this type before it is used."},
+}
+
+// axes are the keys that may be swept, in table order, by the name used in sweep.
+var axes = collectAxes(nil, table)
+
+func collectAxes(out, keys []*key) []*key {
+	for _, k := range keys {
+		if k.axis != "" {
+			out = append(out, k)
+		}
+		out = collectAxes(out, k.fields)
+	}
+	return out
+}
+
+func axisKey(name string) *key {
+	for _, k := range axes {
+		if k.axis == name {
+			return k
+		}
+	}
+	return nil
+}
+
+func field(keys []*key, name string) *key {
+	for _, k := range keys {
+		if k.name == name {
+			return k
+		}
+	}
+	return nil
+}
+
+// suits reports whether a key has a meaning for methods like m.
+func (k *key) suits(m *Method) bool {
+	switch k.needs {
+	case weightMethod:
+		return m.Kind != Whole
+	case splitMethod:
+		return m.Kind == Split
+	case boundaryMethod:
+		return m.Kind == Split && m.Boundary != nil
+	}
+	return true
+}
+
+// acts reports whether the knob can change anything at a resolved point.
+func (k *key) acts(c *Cell) bool {
+	return k.suits(&c.Method) && (k.when == nil || k.when(c))
+}
+
+// load returns the value at the key's place in c.
+func (k *key) load(c *Cell) any {
+	switch p := k.ref(c).(type) {
+	case *int:
+		return *p
+	case *float64:
+		return *p
+	case *string:
+		return *p
+	case *bool:
+		return *p
+	case *Limit:
+		return *p
+	}
+	panic("spec: the table gives key " + k.name + " a place of an unknown type")
+}
+
+// store puts a value of the key's type at its place in c; nil stores the zero value.
+func (k *key) store(c *Cell, v any) {
+	switch p := k.ref(c).(type) {
+	case *int:
+		*p, _ = v.(int)
+	case *float64:
+		*p, _ = v.(float64)
+	case *string:
+		*p, _ = v.(string)
+	case *bool:
+		*p, _ = v.(bool)
+	case *Limit:
+		*p, _ = v.(Limit)
+	}
+}

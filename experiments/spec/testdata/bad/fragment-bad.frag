@@ -1,0 +1,4 @@
+models: [{name: m}]
+seed: one
+methods: [{name: fp32, tau: 3}]
+unknwon: 1

@@ -117,6 +117,7 @@ func (b *Backend) Attention(dst, q backend.Matrix, layer int, seqs []backend.Seq
 	mustEqual("Attention columns", m.cols, shape.Heads*dh)
 	mustEqual("Attention output", d.cols, m.cols)
 	group := shape.Heads / shape.KVHeads
+	e := b.kernel.elements
 	type task struct{ seq, row int }
 	var tasks []task
 	cost := 0.0
@@ -154,7 +155,8 @@ func (b *Backend) Attention(dst, q backend.Matrix, layer int, seqs []backend.Seq
 				if shape.Window > 0 {
 					low = max(0, seen-shape.Window)
 				}
-				inv := softmaxWeights(w[low:seen], shape.Scale)
+				top := e.max(w[low:seen], shape.Scale)
+				inv := float32(1 / e.sum(w[low:seen], top, w[low:seen]))
 				clear(w[:low])
 				clear(w[seen:])
 				// The normaliser goes on the shorter side of the product below.
@@ -170,34 +172,6 @@ func (b *Backend) Attention(dst, q backend.Matrix, layer int, seqs []backend.Seq
 			}
 		}
 	})
-}
-
-// softmaxWeights turns scores s into exp(scale·s - max) and returns the
-// reciprocal of their sum, a float64 sum in eight interleaved lanes.
-func softmaxWeights(s []float32, scale float32) float32 {
-	top := float32(math.Inf(-1))
-	for i, v := range s {
-		v *= scale
-		s[i] = v
-		if v > top {
-			top = v
-		}
-	}
-	return float32(1 / sumExp(s, top, s))
-}
-
-// sumExp returns the sum of exp(x-top), and stores the terms in keep when it
-// is not nil.
-func sumExp(x []float32, top float32, keep []float32) float64 {
-	var l [8]float64
-	for i, v := range x {
-		e := exp32(v - top)
-		if keep != nil {
-			keep[i] = e
-		}
-		l[i&7] += float64(e)
-	}
-	return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
 // LogProbs computes the logits of the targets' rows in chunks that bound the
@@ -230,14 +204,15 @@ func (b *Backend) LogProbs(dst []backend.TokenScore, hidden backend.Matrix, head
 		b.pool.do(end-next, 20*float64(end-next)*float64(vocab), func(_, i int) {
 			t := targets[base+i]
 			row := logits.row(int(t.Row) - from)
+			top := b.kernel.elements.max(row, 1)
 			best := 0
-			for j, v := range row {
-				if v > row[best] {
-					best = j
+			for row[best] != top {
+				if best++; best == len(row) {
+					best = 0 // the row holds NaN
+					break
 				}
 			}
-			top := row[best]
-			sum := sumExp(row, top, nil)
+			sum := b.kernel.elements.sum(row, top, nil)
 			dst[base+i] = backend.TokenScore{LogProb: float64(row[t.ID]-top) - math.Log(sum), Argmax: int32(best)}
 		})
 		next = end

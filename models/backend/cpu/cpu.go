@@ -215,8 +215,6 @@ func (b *Backend) SiluMul(gate, up backend.Matrix) {
 	mustEqual("SiluMul size", len(g.data), len(u.data))
 	b.rowLoop(g.rows, 16, 20*float64(g.cols), func(_, from, to int) {
 		x, y := g.data[from*g.cols:to*g.cols], u.data[from*g.cols:to*g.cols]
-		for i, v := range x {
-			x[i] = float32(v/(1+exp32(-v))) * y[i]
-		}
+		b.kernel.elements.silu(x, y)
 	})
 }

@@ -28,9 +28,10 @@ type tile struct {
 
 // kernel is one implementation of the micro-kernel. All give the same bits.
 type kernel struct {
-	name  string
-	wide  int // panels of the wide tiles
-	tiles []tile
+	name     string
+	wide     int // panels of the wide tiles
+	tiles    []tile
+	elements *elementwise // nil = plain Go
 }
 
 // genericKernel is plain Go: no tiles, see microGeneric.

@@ -764,3 +764,400 @@ micro1x16avx2_store:
 	VMOVUPS Y1, 32(DI)
 	VZEROUPPER
 	RET
+
+// Constants of exp32, each repeated over 64 bytes.
+DATA expConstants<>+0(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+8(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+16(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+24(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+32(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+40(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+48(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+56(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
+DATA expConstants<>+64(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+72(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+80(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+88(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+96(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+104(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+112(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+120(SB)/8, $0x4b4000004b400000 // magic
+DATA expConstants<>+128(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+136(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+144(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+152(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+160(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+168(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+176(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+184(SB)/8, $0x3f3180003f318000 // ln2hi
+DATA expConstants<>+192(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+200(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+208(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+216(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+224(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+232(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+240(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+248(SB)/8, $0xb95e8083b95e8083 // ln2lo
+DATA expConstants<>+256(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+264(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+272(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+280(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+288(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+296(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+304(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+312(SB)/8, $0x3950696739506967 // p0
+DATA expConstants<>+320(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+328(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+336(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+344(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+352(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+360(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+368(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+376(SB)/8, $0x3ab743ce3ab743ce // p1
+DATA expConstants<>+384(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+392(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+400(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+408(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+416(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+424(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+432(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+440(SB)/8, $0x3c0889083c088908 // p2
+DATA expConstants<>+448(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+456(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+464(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+472(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+480(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+488(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+496(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+504(SB)/8, $0x3d2aa9c13d2aa9c1 // p3
+DATA expConstants<>+512(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+520(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+528(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+536(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+544(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+552(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+560(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+568(SB)/8, $0x3e2aaaaa3e2aaaaa // p4
+DATA expConstants<>+576(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+584(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+592(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+600(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+608(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+616(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+624(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+632(SB)/8, $0x3f0000003f000000 // p5
+DATA expConstants<>+640(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+648(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+656(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+664(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+672(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+680(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+688(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+696(SB)/8, $0x3f8000003f800000 // one
+DATA expConstants<>+704(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+712(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+720(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+728(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+736(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+744(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+752(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+760(SB)/8, $0xc2aeac4fc2aeac4f // low
+DATA expConstants<>+768(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+776(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+784(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+792(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+800(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+808(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+816(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+824(SB)/8, $0x42b0c0a542b0c0a5 // high
+DATA expConstants<>+832(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+840(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+848(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+856(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+864(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+872(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+880(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+888(SB)/8, $0x7f8000007f800000 // inf
+DATA expConstants<>+896(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+904(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+912(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+920(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+928(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+936(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+944(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+952(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+960(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+968(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+976(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+984(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+992(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1000(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1008(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1016(SB)/8, $0x8000000080000000 // sign
+GLOBL expConstants<>(SB), RODATA|NOPTR, $1024
+
+// func scaleMaxavx512(x *float32, n int, scale float32) float32
+TEXT ·scaleMaxavx512(SB), NOSPLIT, $0-28
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	VBROADCASTSS scale+16(FP), Z0
+	VMULPS (AX), Z0, Z1
+scaleMaxavx512_loop:
+	VMULPS (AX), Z0, Z2
+	VMOVUPS Z2, (AX)
+	VMAXPS Z1, Z2, Z1
+	ADDQ $64, AX
+	SUBQ $16, CX
+	JNZ scaleMaxavx512_loop
+	VEXTRACTF64X4 $1, Z1, Y2
+	VMAXPS Y2, Y1, Y1
+	VEXTRACTF128 $1, Y1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0x4e, X1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0xb1, X1, X2
+	VMAXPS X2, X1, X1
+	VMOVSS X1, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func expSumavx512(x *float32, n int, top float32, y *float32, lanes *[8]float64)
+TEXT ·expSumavx512(SB), NOSPLIT, $0-40
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	VBROADCASTSS top+16(FP), Z0
+	MOVQ y+24(FP), DI
+	MOVQ lanes+32(FP), SI
+	VMOVUPD (SI), Z1
+expSumavx512_loop:
+	VMOVUPS (AX), Z3
+	VSUBPS Z0, Z3, Z3
+	VMULPS expConstants<>+0(SB), Z3, Z4
+	VADDPS expConstants<>+64(SB), Z4, Z4
+	VSUBPS expConstants<>+64(SB), Z4, Z4
+	VMULPS expConstants<>+128(SB), Z4, Z7
+	VSUBPS Z7, Z3, Z5
+	VMULPS expConstants<>+192(SB), Z4, Z7
+	VSUBPS Z7, Z5, Z5
+	VMULPS expConstants<>+256(SB), Z5, Z6
+	VADDPS expConstants<>+320(SB), Z6, Z6
+	VMULPS Z5, Z6, Z6
+	VADDPS expConstants<>+384(SB), Z6, Z6
+	VMULPS Z5, Z6, Z6
+	VADDPS expConstants<>+448(SB), Z6, Z6
+	VMULPS Z5, Z6, Z6
+	VADDPS expConstants<>+512(SB), Z6, Z6
+	VMULPS Z5, Z6, Z6
+	VADDPS expConstants<>+576(SB), Z6, Z6
+	VMULPS Z5, Z5, Z7
+	VMULPS Z7, Z6, Z6
+	VADDPS Z5, Z6, Z6
+	VADDPS expConstants<>+640(SB), Z6, Z6
+	VCVTPS2DQ Z4, Z4
+	VPADDD expConstants<>+896(SB), Z4, Z4
+	VPSLLD $23, Z4, Z4
+	VMULPS Z4, Z6, Z6
+	VCMPPS $18, expConstants<>+704(SB), Z3, K1
+	VCMPPS $30, expConstants<>+768(SB), Z3, K2
+	VPXORQ Z7, Z7, Z7
+	VMOVAPS Z7, K1, Z6
+	VMOVUPS expConstants<>+832(SB), K2, Z6
+	VMOVAPS Z6, Z8
+	TESTQ DI, DI
+	JZ expSumavx512_sum
+	VMOVUPS Z8, (DI)
+	ADDQ $64, DI
+expSumavx512_sum:
+	VCVTPS2PD Y8, Z9
+	VEXTRACTF64X4 $1, Z8, Y10
+	VCVTPS2PD Y10, Z10
+	VADDPD Z9, Z1, Z1
+	VADDPD Z10, Z1, Z1
+	ADDQ $64, AX
+	SUBQ $16, CX
+	JNZ expSumavx512_loop
+	VMOVUPD Z1, (SI)
+	VZEROUPPER
+	RET
+
+// func siluMulavx512(gate, up *float32, n int)
+TEXT ·siluMulavx512(SB), NOSPLIT, $0-24
+	MOVQ gate+0(FP), AX
+	MOVQ up+8(FP), BX
+	MOVQ n+16(FP), CX
+siluMulavx512_loop:
+	VMOVUPS (AX), Z0
+	VPXORQ expConstants<>+960(SB), Z0, Z1
+	VMULPS expConstants<>+0(SB), Z1, Z2
+	VADDPS expConstants<>+64(SB), Z2, Z2
+	VSUBPS expConstants<>+64(SB), Z2, Z2
+	VMULPS expConstants<>+128(SB), Z2, Z5
+	VSUBPS Z5, Z1, Z3
+	VMULPS expConstants<>+192(SB), Z2, Z5
+	VSUBPS Z5, Z3, Z3
+	VMULPS expConstants<>+256(SB), Z3, Z4
+	VADDPS expConstants<>+320(SB), Z4, Z4
+	VMULPS Z3, Z4, Z4
+	VADDPS expConstants<>+384(SB), Z4, Z4
+	VMULPS Z3, Z4, Z4
+	VADDPS expConstants<>+448(SB), Z4, Z4
+	VMULPS Z3, Z4, Z4
+	VADDPS expConstants<>+512(SB), Z4, Z4
+	VMULPS Z3, Z4, Z4
+	VADDPS expConstants<>+576(SB), Z4, Z4
+	VMULPS Z3, Z3, Z5
+	VMULPS Z5, Z4, Z4
+	VADDPS Z3, Z4, Z4
+	VADDPS expConstants<>+640(SB), Z4, Z4
+	VCVTPS2DQ Z2, Z2
+	VPADDD expConstants<>+896(SB), Z2, Z2
+	VPSLLD $23, Z2, Z2
+	VMULPS Z2, Z4, Z4
+	VCMPPS $18, expConstants<>+704(SB), Z1, K1
+	VCMPPS $30, expConstants<>+768(SB), Z1, K2
+	VPXORQ Z5, Z5, Z5
+	VMOVAPS Z5, K1, Z4
+	VMOVUPS expConstants<>+832(SB), K2, Z4
+	VMOVAPS Z4, Z6
+	VADDPS expConstants<>+640(SB), Z6, Z6
+	VDIVPS Z6, Z0, Z0
+	VMULPS (BX), Z0, Z0
+	VMOVUPS Z0, (AX)
+	ADDQ $64, AX
+	ADDQ $64, BX
+	SUBQ $16, CX
+	JNZ siluMulavx512_loop
+	VZEROUPPER
+	RET
+
+// func scaleMaxavx2(x *float32, n int, scale float32) float32
+TEXT ·scaleMaxavx2(SB), NOSPLIT, $0-28
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	VBROADCASTSS scale+16(FP), Y0
+	VMULPS (AX), Y0, Y1
+scaleMaxavx2_loop:
+	VMULPS (AX), Y0, Y2
+	VMOVUPS Y2, (AX)
+	VMAXPS Y1, Y2, Y1
+	ADDQ $32, AX
+	SUBQ $8, CX
+	JNZ scaleMaxavx2_loop
+	VEXTRACTF128 $1, Y1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0x4e, X1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0xb1, X1, X2
+	VMAXPS X2, X1, X1
+	VMOVSS X1, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func expSumavx2(x *float32, n int, top float32, y *float32, lanes *[8]float64)
+TEXT ·expSumavx2(SB), NOSPLIT, $0-40
+	MOVQ x+0(FP), AX
+	MOVQ n+8(FP), CX
+	VBROADCASTSS top+16(FP), Y0
+	MOVQ y+24(FP), DI
+	MOVQ lanes+32(FP), SI
+	VMOVUPD (SI), Y1
+	VMOVUPD 32(SI), Y2
+expSumavx2_loop:
+	VMOVUPS (AX), Y3
+	VSUBPS Y0, Y3, Y3
+	VMULPS expConstants<>+0(SB), Y3, Y4
+	VADDPS expConstants<>+64(SB), Y4, Y4
+	VSUBPS expConstants<>+64(SB), Y4, Y4
+	VMULPS expConstants<>+128(SB), Y4, Y7
+	VSUBPS Y7, Y3, Y5
+	VMULPS expConstants<>+192(SB), Y4, Y7
+	VSUBPS Y7, Y5, Y5
+	VMULPS expConstants<>+256(SB), Y5, Y6
+	VADDPS expConstants<>+320(SB), Y6, Y6
+	VMULPS Y5, Y6, Y6
+	VADDPS expConstants<>+384(SB), Y6, Y6
+	VMULPS Y5, Y6, Y6
+	VADDPS expConstants<>+448(SB), Y6, Y6
+	VMULPS Y5, Y6, Y6
+	VADDPS expConstants<>+512(SB), Y6, Y6
+	VMULPS Y5, Y6, Y6
+	VADDPS expConstants<>+576(SB), Y6, Y6
+	VMULPS Y5, Y5, Y7
+	VMULPS Y7, Y6, Y6
+	VADDPS Y5, Y6, Y6
+	VADDPS expConstants<>+640(SB), Y6, Y6
+	VCVTPS2DQ Y4, Y4
+	VPADDD expConstants<>+896(SB), Y4, Y4
+	VPSLLD $23, Y4, Y4
+	VMULPS Y4, Y6, Y6
+	VCMPPS $18, expConstants<>+704(SB), Y3, Y7
+	VANDNPS Y6, Y7, Y6
+	VCMPPS $30, expConstants<>+768(SB), Y3, Y7
+	VMOVUPS expConstants<>+832(SB), Y4
+	VBLENDVPS Y7, Y4, Y6, Y8
+	TESTQ DI, DI
+	JZ expSumavx2_sum
+	VMOVUPS Y8, (DI)
+	ADDQ $32, DI
+expSumavx2_sum:
+	VCVTPS2PD X8, Y9
+	VEXTRACTF128 $1, Y8, X10
+	VCVTPS2PD X10, Y10
+	VADDPD Y9, Y1, Y1
+	VADDPD Y10, Y2, Y2
+	ADDQ $32, AX
+	SUBQ $8, CX
+	JNZ expSumavx2_loop
+	VMOVUPD Y1, (SI)
+	VMOVUPD Y2, 32(SI)
+	VZEROUPPER
+	RET
+
+// func siluMulavx2(gate, up *float32, n int)
+TEXT ·siluMulavx2(SB), NOSPLIT, $0-24
+	MOVQ gate+0(FP), AX
+	MOVQ up+8(FP), BX
+	MOVQ n+16(FP), CX
+siluMulavx2_loop:
+	VMOVUPS (AX), Y0
+	VXORPS expConstants<>+960(SB), Y0, Y1
+	VMULPS expConstants<>+0(SB), Y1, Y2
+	VADDPS expConstants<>+64(SB), Y2, Y2
+	VSUBPS expConstants<>+64(SB), Y2, Y2
+	VMULPS expConstants<>+128(SB), Y2, Y5
+	VSUBPS Y5, Y1, Y3
+	VMULPS expConstants<>+192(SB), Y2, Y5
+	VSUBPS Y5, Y3, Y3
+	VMULPS expConstants<>+256(SB), Y3, Y4
+	VADDPS expConstants<>+320(SB), Y4, Y4
+	VMULPS Y3, Y4, Y4
+	VADDPS expConstants<>+384(SB), Y4, Y4
+	VMULPS Y3, Y4, Y4
+	VADDPS expConstants<>+448(SB), Y4, Y4
+	VMULPS Y3, Y4, Y4
+	VADDPS expConstants<>+512(SB), Y4, Y4
+	VMULPS Y3, Y4, Y4
+	VADDPS expConstants<>+576(SB), Y4, Y4
+	VMULPS Y3, Y3, Y5
+	VMULPS Y5, Y4, Y4
+	VADDPS Y3, Y4, Y4
+	VADDPS expConstants<>+640(SB), Y4, Y4
+	VCVTPS2DQ Y2, Y2
+	VPADDD expConstants<>+896(SB), Y2, Y2
+	VPSLLD $23, Y2, Y2
+	VMULPS Y2, Y4, Y4
+	VCMPPS $18, expConstants<>+704(SB), Y1, Y5
+	VANDNPS Y4, Y5, Y4
+	VCMPPS $30, expConstants<>+768(SB), Y1, Y5
+	VMOVUPS expConstants<>+832(SB), Y2
+	VBLENDVPS Y5, Y2, Y4, Y6
+	VADDPS expConstants<>+640(SB), Y6, Y6
+	VDIVPS Y6, Y0, Y0
+	VMULPS (BX), Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ $32, AX
+	ADDQ $32, BX
+	SUBQ $8, CX
+	JNZ siluMulavx2_loop
+	VZEROUPPER
+	RET

@@ -45,6 +45,12 @@ func AMD64() string {
 	for _, rows := range []int{4, 2, 1} {
 		micro(e, "avx2", rows, 1, 8, "Y", 16)
 	}
+	constants(e)
+	for _, v := range []vector{{"avx512", "Z", 16}, {"avx2", "Y", 8}} {
+		scaleMax(e, v)
+		expSum(e, v)
+		siluMul(e, v)
+	}
 	return e.String()
 }
 

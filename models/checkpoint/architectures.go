@@ -61,13 +61,7 @@ func architectureByModelType(modelType string) (*architecture, bool) {
 	return nil, false
 }
 
-func supportedArchitectures() string {
-	var names []string
-	for _, a := range architectures {
-		names = append(names, a.name)
-	}
-	return strings.Join(names, ", ")
-}
+func supportedArchitectures() string { return strings.Join(Architectures(), ", ") }
 
 // neutralKey is a key of config.json that must be absent, null, or such that ok accepts its value.
 type neutralKey struct {
@@ -92,4 +86,13 @@ func (f *configFields) refuseUnsupported(arch *architecture) {
 			f.fail("%s %s is not supported for %s (supported: %s)", n.key, v.plain(), arch.name, n.want)
 		}
 	}
+}
+
+// Architectures lists the class names that Open accepts.
+func Architectures() []string {
+	var names []string
+	for _, a := range architectures {
+		names = append(names, a.name)
+	}
+	return names
 }

@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"splitbench/compress"
+	"splitbench/experiments/spec"
+	"splitbench/figures"
+	"splitbench/harness/builtin"
+	"splitbench/harness/runner"
+	"splitbench/models/checkpoint"
+	"splitbench/tasks"
+)
+
+func newList(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:       "list models|tasks|methods|experiments|figures|keys",
+		Short:     "List what can be used in a spec",
+		Example:   `  splitbench list tasks`,
+		ValidArgs: []string{"models", "tasks", "methods", "experiments", "figures", "keys"},
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		RunE: func(_ *cobra.Command, args []string) error {
+			t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+			switch args[0] {
+			case "models":
+				fmt.Fprintln(t, "path\twhat")
+				names, about := builtin.Names()
+				for i, n := range names {
+					fmt.Fprintf(t, "%s\t%s\n", n, about[i])
+				}
+				fmt.Fprintf(t, "DIR\tHugging Face folder: config.json and model.safetensors (or shards with an index) of %v\n", checkpoint.Architectures())
+				fmt.Fprintln(t, "FILE.bin\tllama2.c checkpoint, float32 (legacy or version 1)")
+			case "tasks":
+				fmt.Fprintln(t, "task\tkind\tmetrics (first: in tables)\tdata set\tsplit\twhat")
+				for _, i := range tasks.List() {
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.Name, i.Kind, metricsText(i), i.Dataset, i.Split, i.Description)
+				}
+			case "methods":
+				fmt.Fprintln(t, "method\tkeys\twhat")
+				fmt.Fprintln(t, "whole\t(none)\tthe model as stored")
+				fmt.Fprintln(t, "weights\tfront, back, l_w\tgroup-wise round-to-nearest weights, no split (OPSC, arXiv 2511.04002 Eq. 1)")
+				fmt.Fprintln(t, "split\tsplit_layer, front, boundary, max_tokens, include_kv\tlayers 1..l on the edge, the activation through a codec (Eq. 4-7, Algorithm 1)")
+				fmt.Fprintf(t, "codecs\tboundary.codec\tnone %v\n", compress.CodecNames())
+			case "experiments":
+				fmt.Fprintln(t, "spec\tname\twhat")
+				for _, path := range runner.Experiments() {
+					sp, err := spec.Load(path, spec.LoadOptions{Env: placeholderEnv})
+					if err != nil {
+						fmt.Fprintf(t, "%s\t?\t%v\n", path, err)
+						continue
+					}
+					fmt.Fprintf(t, "%s\t%s\t%s\n", filepath.ToSlash(path), sp.Name, firstLine(sp.Description))
+				}
+			case "figures":
+				fmt.Fprintln(t, "output\ttitle\tneeds")
+				for _, f := range figures.List() {
+					fmt.Fprintf(t, "%s\t%s\t%s\n", f.Name, f.Title, f.Needs)
+				}
+			case "keys":
+				fmt.Fprintln(t, "key\ttype\tdefault\twhat")
+				for _, k := range spec.Keys() {
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", k.Path, k.Type, k.Default, k.Doc)
+				}
+			}
+			return t.Flush()
+		},
+	}
+}
+
+// placeholderEnv lets a spec be described where its data is absent.
+func placeholderEnv(name string) (string, bool) {
+	if v, ok := lookupEnv(name); ok {
+		return v, true
+	}
+	return "/" + name, true
+}
+
+func metricsText(i tasks.Info) string {
+	text := i.Primary
+	for _, m := range i.Metrics {
+		if m != i.Primary {
+			text += " " + m
+		}
+	}
+	return text
+}
+
+func firstLine(text string) string {
+	for i, r := range text {
+		if r == '\n' {
+			return text[:i]
+		}
+	}
+	return text
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"splitbench/experiments/spec"
+	"splitbench/harness/runner"
+)
+
+func newValidate(s streams) *cobra.Command {
+	var set []string
+	c := &cobra.Command{
+		Use:   "validate SPEC.yaml...",
+		Short: "Check specs without loading weights",
+		Long: `Reports every fault of the specs, one line each: file:line:col: message, expected ...
+Split layers are checked against the models' configurations; a model that is not on
+this machine is a fault.`,
+		Example: `  splitbench validate experiments/real-smoke.yaml`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			var faults []error
+			w := runner.NewWorkbench(runner.Compute{})
+			for _, path := range args {
+				sp, err := loadSpec(path, set)
+				if err != nil {
+					faults = append(faults, err)
+					continue
+				}
+				cells, err := sp.Cells(w.Layers)
+				if err != nil {
+					faults = append(faults, err)
+					continue
+				}
+				fmt.Fprintf(s.out, "%s: ok, %d models, %d tasks, %d methods, %d cells\n", path, len(sp.Models), len(sp.Tasks), len(sp.Methods), len(cells))
+			}
+			if len(faults) > 0 {
+				return usageError{errors.Join(faults...)}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringArrayVar(&set, "set", nil, "override a key of the spec; may be repeated")
+	return c
+}
+
+func newPlan(s streams) *cobra.Command {
+	var set []string
+	var o runner.Compute
+	c := &cobra.Command{
+		Use:   "plan SPEC.yaml",
+		Short: "Show the cells of a spec, the tokens to score, memory and cost",
+		Long: `Tokenises the tasks but loads no weights. Memory is what this process needs; the
+columns of Eq. 1 and 2 are what the paper's edge device would hold (layers 1..l).`,
+		Example: `  splitbench plan experiments/real-smoke.yaml`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			sp, err := loadSpec(args[0], set)
+			if err != nil {
+				return err
+			}
+			w := runner.NewWorkbench(o)
+			p, err := runner.MakePlan(w, sp)
+			if err != nil {
+				var faults spec.Errors
+				if errors.As(err, &faults) {
+					return usageError{err}
+				}
+				return err
+			}
+			return p.Write(s.out)
+		},
+	}
+	c.Flags().StringArrayVar(&set, "set", nil, "override a key of the spec; may be repeated")
+	c.Flags().IntVar(&o.BatchRows, "batch-tokens", 0, "tokens of one forward pass (default 2048)")
+	return c
+}
+
+func newSchema(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		Short:   "Print the JSON schema of specs, for editors",
+		Example: `  splitbench schema > spec.schema.json`,
+		Args:    cobra.NoArgs,
+		RunE: func(_ *cobra.Command, _ []string) error {
+			_, err := s.out.Write(spec.Schema())
+			return err
+		},
+	}
+}

@@ -1,0 +1,393 @@
+// Package runner turns an experiment spec into a run directory.
+//
+//		spec -> cells -> (model, prepared task, session) -> rows -> journal -> cell files -> run.parquet, tables, figures
+//
+//	 1. Workbench opens models, tokenizers and data sets once and keeps them.
+//	 2. Prepare turns a task into units (a document, or a block of tokens) of
+//	    requests in token ids: no model is run for that.
+//	 3. RunCell scores the units block by block; every finished block is on disk
+//	    before the next begins.
+//	 4. Run does this for every cell that is not done, then merges and renders.
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"splitbench/experiments/spec"
+	"splitbench/harness/builtin"
+	"splitbench/harness/exec"
+	"splitbench/models/checkpoint"
+	"splitbench/models/tokenizer"
+	"splitbench/results"
+	"splitbench/tasks"
+)
+
+// Compute says how models are run. It never changes a result.
+type Compute struct {
+	BatchRows int    // tokens of one forward pass; 0 = exec.DefaultBatchRows
+	Workers   int    // CPU workers; 0 = all cores
+	Kernel    string // CPU kernel; "" = the fastest
+}
+
+// Workbench holds what several cells share. It is not safe for concurrent
+// use.
+type Workbench struct {
+	compute    Compute
+	configs    map[string]checkpoint.Config
+	digests    map[string]string
+	tokenizers map[string]tokenizer.Tokenizer
+	prepared   map[string]*Prepared
+	model      *exec.Loaded // the model in use
+	modelPath  string
+}
+
+// NewWorkbench returns an empty workbench.
+func NewWorkbench(c Compute) *Workbench {
+	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, prepared: map[string]*Prepared{}}
+}
+
+// Close frees the model in use.
+func (w *Workbench) Close() error {
+	if w.model == nil {
+		return nil
+	}
+	err := w.model.Close()
+	w.model = nil
+	return err
+}
+
+// Config reads a model's configuration without its weights.
+func (w *Workbench) Config(m spec.Model) (checkpoint.Config, error) {
+	if c, ok := w.configs[m.Path]; ok {
+		return c, nil
+	}
+	path, err := builtin.Resolve(m.Path)
+	if err != nil {
+		return checkpoint.Config{}, err
+	}
+	c, err := checkpoint.ReadConfig(path)
+	if err != nil {
+		return checkpoint.Config{}, err
+	}
+	w.configs[m.Path] = c
+	return c, nil
+}
+
+// Layers is the number of blocks of a model, for spec.Cells.
+func (w *Workbench) Layers(m spec.Model) (int, error) {
+	c, err := w.Config(m)
+	return c.Layers, err
+}
+
+// Tokenizer opens a model's tokenizer.
+func (w *Workbench) Tokenizer(m spec.Model) (tokenizer.Tokenizer, error) {
+	key := m.Path + "\x00" + m.Tokenizer
+	if t, ok := w.tokenizers[key]; ok {
+		return t, nil
+	}
+	path, err := builtin.Resolve(m.Path)
+	if err != nil {
+		return nil, err
+	}
+	t, err := exec.OpenTokenizer(path, m.Tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		return nil, fmt.Errorf("model %s: no tokenizer beside %s, name one with the key tokenizer", m.Name, m.Path)
+	}
+	w.tokenizers[key] = t
+	return t, nil
+}
+
+// ModelDigest is the SHA-256 of a model's configuration and weights.
+func (w *Workbench) ModelDigest(m spec.Model) (string, error) {
+	if d, ok := w.digests[m.Path]; ok {
+		return d, nil
+	}
+	path, err := builtin.Resolve(m.Path)
+	if err != nil {
+		return "", err
+	}
+	c, err := checkpoint.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	d, err := c.Digest()
+	if err == nil {
+		w.digests[m.Path] = d
+	}
+	return d, err
+}
+
+// MaxLength is the longest input of a model in tokens.
+func (w *Workbench) MaxLength(m spec.Model) (int, error) {
+	c, err := w.Config(m)
+	if err != nil {
+		return 0, err
+	}
+	if m.MaxLength > 0 {
+		return m.MaxLength, nil
+	}
+	return c.MaxPositions, nil
+}
+
+// Open loads a model and frees the one before.
+func (w *Workbench) Open(m spec.Model) (*exec.Loaded, error) {
+	key := m.Path + "\x00" + m.Tokenizer
+	if w.model != nil && w.modelPath == key {
+		return w.model, nil
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	path, err := builtin.Resolve(m.Path)
+	if err != nil {
+		return nil, err
+	}
+	l, err := exec.Open(exec.Source{Path: path, Tokenizer: m.Tokenizer, MaxLength: m.MaxLength, BatchRows: w.compute.BatchRows, Workers: w.compute.Workers, Kernel: w.compute.Kernel})
+	if err != nil {
+		return nil, err
+	}
+	w.model, w.modelPath = l, key
+	return l, nil
+}
+
+// Unit is what is scored and stored as one: a document or a block of tokens.
+type Unit struct {
+	Doc      *tasks.Doc // nil for a block of tokens
+	Requests []exec.Request
+	// Rows are the unit's result rows without scores: one per request, except
+	// that all windows of a rolling perplexity make one row.
+	Rows []results.Row
+}
+
+// Prepared is a task in the tokens of one model.
+type Prepared struct {
+	Info         tasks.Info
+	Protocol     tasks.Protocol
+	Units        []Unit
+	Skipped      []int32 // documents whose continuation exceeds the model's length
+	Digest       string  // of the data files
+	InputTokens  int64   // tokens that a pass over everything reads
+	ScoredTokens int64
+	Requests     int64
+	Fallbacks    int64
+}
+
+// taskPath returns the data file or folder of a task.
+func taskPath(c spec.Cell) (string, error) {
+	switch {
+	case strings.HasPrefix(c.Task.Path, builtin.Prefix):
+		root, err := builtin.Resolve(c.Task.Path)
+		if err != nil {
+			return "", err
+		}
+		return tasks.DefaultPath(root, c.Task.Name)
+	case c.Task.Path != "":
+		return c.Task.Path, nil
+	case c.Data == "":
+		return "", fmt.Errorf("task %s: no data: set SPLITBENCH_SHARED, or the key data or path", c.Task.Name)
+	default:
+		return tasks.DefaultPath(c.Data, c.Task.Name)
+	}
+}
+
+func limitOf(l spec.Limit) tasks.Limit {
+	if l.Fraction > 0 {
+		return tasks.Limit(l.Fraction)
+	}
+	return tasks.Limit(l.Docs)
+}
+
+// defaultBlock is the block length of GPTQ-style perplexities.
+const defaultBlock = 2048
+
+// Prepare loads and tokenises the task of a cell for its model.
+func (w *Workbench) Prepare(c spec.Cell) (*Prepared, error) {
+	key := fmt.Sprintf("%+v|%+v|%s|%s|%d", c.Model, c.Task, c.Data, c.Protocol, c.Seed)
+	if p, ok := w.prepared[key]; ok {
+		return p, nil
+	}
+	p, err := w.prepare(c)
+	if err != nil {
+		return nil, fmt.Errorf("task %s: %w", c.Task.Name, err)
+	}
+	w.prepared[key] = p
+	return p, nil
+}
+
+func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
+	t, err := w.Tokenizer(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	maxLength, err := w.MaxLength(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	path, err := taskPath(c)
+	if err != nil {
+		return nil, err
+	}
+	protocol := tasks.Protocol(c.Protocol)
+	ds, err := tasks.Load(c.Task.Name, tasks.Options{Path: path, Labels: c.Task.Labels, Protocol: protocol, Limit: limitOf(c.Task.Limit)})
+	if err != nil {
+		return nil, err
+	}
+	p := &Prepared{Info: ds.Info, Protocol: protocol, Digest: ds.Digest}
+	switch ds.Kind {
+	case tasks.MultipleChoice:
+		for i := range ds.Docs {
+			u, err := choiceUnit(protocol, t, &ds.Docs[i], maxLength)
+			if errors.Is(err, tasks.ErrTooLong) {
+				p.Skipped = append(p.Skipped, int32(ds.Docs[i].ID))
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("document %d: %w", ds.Docs[i].ID, err)
+			}
+			p.Units = append(p.Units, u)
+		}
+	case tasks.RollingPerplexity:
+		for i := range ds.Docs {
+			u, err := rollingUnit(protocol, t, &ds.Docs[i], maxLength)
+			if err != nil {
+				return nil, fmt.Errorf("document %d: %w", ds.Docs[i].ID, err)
+			}
+			p.Units = append(p.Units, u)
+		}
+	case tasks.BlockPerplexity:
+		length := c.Task.Block
+		if length == 0 {
+			length = min(defaultBlock, maxLength)
+		}
+		if length > maxLength {
+			return nil, fmt.Errorf("block of %d tokens, expected at most the model's length of %d", length, maxLength)
+		}
+		blocks, _, err := tasks.Blocks(t, ds, length, c.Seed)
+		if err != nil {
+			return nil, err
+		}
+		for i, b := range blocks {
+			p.Units = append(p.Units, Unit{
+				Requests: []exec.Request{{Input: b[:len(b)-1], Targets: b[1:]}},
+				Rows:     []results.Row{{Doc: int32(i), Gold: -1, ContextTokens: 1, Tokens: int32(len(b) - 1)}},
+			})
+		}
+	}
+	if len(p.Units) == 0 {
+		return nil, fmt.Errorf("nothing to score: all %d documents are longer than the model's %d tokens", len(p.Skipped), maxLength)
+	}
+	for _, u := range p.Units {
+		for _, r := range u.Requests {
+			p.Requests++
+			p.InputTokens += int64(len(r.Input))
+			p.ScoredTokens += int64(len(r.Targets))
+		}
+		for _, r := range u.Rows {
+			if r.Fallback {
+				p.Fallbacks++
+			}
+		}
+	}
+	return p, nil
+}
+
+func choiceUnit(p tasks.Protocol, t tokenizer.Tokenizer, d *tasks.Doc, maxLength int) (Unit, error) {
+	u := Unit{Doc: d}
+	for i, r := range d.Requests {
+		pair, err := tasks.Tokenize(p, t, r)
+		if err != nil {
+			return u, err
+		}
+		input, targets, dropped, err := tasks.Input(pair, maxLength)
+		if err != nil {
+			return u, err
+		}
+		u.Requests = append(u.Requests, exec.Request{Input: input, Targets: targets})
+		row := results.Row{
+			Doc: int32(d.ID), Choice: int32(i), Gold: int32(d.Gold), ContextTokens: int32(len(pair.Context)), Tokens: int32(len(targets)),
+			DroppedLeft: int32(dropped), Fallback: pair.Fallback,
+		}
+		measure(&row, d.Choices[i])
+		u.Rows = append(u.Rows, row)
+	}
+	return u, nil
+}
+
+func rollingUnit(p tasks.Protocol, t tokenizer.Tokenizer, d *tasks.Doc, maxLength int) (Unit, error) {
+	u := Unit{Doc: d}
+	tokens, prefix, err := tasks.RollingTokens(p, t, d.Text)
+	if err != nil {
+		return u, err
+	}
+	for _, w := range tasks.RollingWindows(tokens, prefix, maxLength) {
+		u.Requests = append(u.Requests, exec.Request{Input: w.Input, Targets: w.Targets})
+	}
+	row := results.Row{Doc: int32(d.ID), Gold: -1, ContextTokens: 1, Tokens: int32(len(tokens))}
+	measure(&row, d.Original)
+	row.Words, row.Bytes = int32(d.Words), int32(d.Bytes)
+	u.Rows = []results.Row{row}
+	return u, nil
+}
+
+// measure sets the lengths of a scored text.
+func measure(r *results.Row, text string) {
+	r.Chars, r.Bytes, r.Words = int32(len([]rune(text))), int32(len(text)), int32(len(strings.Fields(text)))
+}
+
+// Point returns the result columns of a cell.
+func Point(c spec.Cell) results.Point {
+	m := c.Method
+	p := results.Point{
+		Model: c.Model.Name, Task: c.Task.Name, Protocol: c.Protocol, Method: m.Name,
+		SplitLayer: int32(m.SplitLayer), WeightLayer: int32(m.PrecisionLayer),
+		FrontBits: exec.FullPrecision, BackBits: exec.FullPrecision,
+		MaxTokens: int32(m.MaxTokens), IncludeKV: m.IncludeKV, Seed: int64(c.Seed),
+	}
+	if m.Front.Bits != 0 {
+		p.FrontBits, p.Group = int32(m.Front.Bits), int32(m.Front.Group)
+	}
+	if m.Back.Bits != 0 {
+		p.BackBits = int32(m.Back.Bits)
+		if p.FrontBits == exec.FullPrecision {
+			p.Group = int32(m.Back.Group)
+		}
+	}
+	if b := m.Boundary; b != nil && b.Codec != exec.CodecNone {
+		p.Codec, p.Threshold, p.MaxActivationBits, p.Delta = b.Codec, b.Tau, int32(b.MaxActivationBits), b.Delta
+	}
+	return p
+}
+
+// Digests are what a cell's key holds besides its knobs.
+func (w *Workbench) Digests(c spec.Cell, p *Prepared) (map[string]string, error) {
+	model, err := w.ModelDigest(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	t, err := w.Tokenizer(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{
+		spec.DigestModel: model, spec.DigestTokenizer: t.Digest(), spec.DigestData: p.Digest,
+		"schema": fmt.Sprint(results.SchemaVersion), "backend": "cpu-float32",
+	}, nil
+}
+
+// Experiments lists the specs that ship with the program, found beside the
+// working directory.
+func Experiments() []string {
+	found, _ := filepath.Glob(filepath.Join("experiments", "*.yaml"))
+	if _, err := os.Stat("experiments"); err != nil {
+		return nil
+	}
+	return found
+}

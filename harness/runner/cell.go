@@ -1,0 +1,358 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"splitbench/compress"
+	"splitbench/experiments/spec"
+	"splitbench/harness/exec"
+	"splitbench/results"
+	"splitbench/tasks"
+)
+
+// blockTokens is how many input tokens end a block of units: what a kill can
+// lose is the work on fewer than this many tokens and one unit.
+const blockTokens = 8192
+
+// ErrInterrupted says that a run stopped between two blocks because it was
+// asked to; nothing is lost.
+var ErrInterrupted = errors.New("interrupted")
+
+// blocksOf cuts units into blocks; the cut depends on nothing else.
+func blocksOf(units []Unit) [][]Unit {
+	var out [][]Unit
+	from, tokens := 0, 0
+	for i, u := range units {
+		for _, r := range u.Requests {
+			tokens += len(r.Input)
+		}
+		if tokens >= blockTokens || i == len(units)-1 {
+			out = append(out, units[from:i+1])
+			from, tokens = i+1, 0
+		}
+	}
+	return out
+}
+
+// job is a cell with everything needed to run it.
+type job struct {
+	cell   spec.Cell
+	key    string
+	knobs  []byte
+	extra  map[string]string
+	tokens int64
+}
+
+// runCell scores a cell and commits it. A failure of the cell itself becomes
+// its stored status; the error returned concerns the run (disk, interruption).
+func (r *run) runCell(ctx context.Context, j job) (results.CellResult, error) {
+	res := results.CellResult{
+		Key: j.key, Label: j.cell.Label(), Point: Point(j.cell), Knobs: j.knobs, Status: results.StatusOK,
+		Provenance: results.Provenance{
+			Version: r.options.Version, GoVersion: runtime.Version(), Host: r.host,
+			ModelDigest: j.extra[spec.DigestModel], TokenizerDigest: j.extra[spec.DigestTokenizer], DataDigest: j.extra[spec.DigestData],
+		},
+	}
+	start := time.Now()
+	rows, err := r.score(ctx, j, &res)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrInterrupted), errors.Is(err, errStorage):
+		return res, err
+	case errors.Is(err, context.DeadlineExceeded):
+		res.Status, res.Error = results.StatusTimeout, fmt.Sprintf("not done after %v", r.options.CellTimeout)
+	case errors.Is(err, ErrMemory):
+		res.Status, res.Error = results.StatusOOM, err.Error()
+	default:
+		res.Status, res.Error = results.StatusError, err.Error()
+	}
+	if res.Status != results.StatusOK {
+		rows = nil
+		res.Metrics, res.Docs = nil, 0
+	}
+	res.Measured.OtherSeconds = math.Max(0, time.Since(start).Seconds()-res.Measured.EdgeSeconds-res.Measured.CodecSeconds-res.Measured.CloudSeconds)
+	if s := time.Since(start).Seconds(); s > 0 {
+		res.Measured.TokensPerSecond = float64(r.progress.cellTokens()) / s
+	}
+	if err := r.store.Commit(j.key, rows, res); err != nil {
+		return res, fmt.Errorf("%w: %w", errStorage, err)
+	}
+	return res, nil
+}
+
+var errStorage = errors.New("cannot store results")
+
+// ErrMemory says that a cell does not fit the memory it may use.
+var ErrMemory = errors.New("not enough memory")
+
+func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]results.Row, error) {
+	p, err := r.bench.Prepare(j.cell)
+	if err != nil {
+		return nil, err
+	}
+	res.Primary, res.Skipped = p.Info.Primary, p.Skipped
+	need, err := r.bench.Memory(j.cell, p)
+	if err != nil {
+		return nil, err
+	}
+	if limit := r.options.MemoryLimit; limit > 0 && need.Total() > limit {
+		return nil, fmt.Errorf("%w: the cell needs %s, may use %s", ErrMemory, bytesText(need.Total()), bytesText(limit))
+	}
+	model, err := r.bench.Open(j.cell.Model)
+	if err != nil {
+		return nil, err
+	}
+	m, err := exec.FromSpec(j.cell.Method, model.Checkpoint.Config.Layers)
+	if err != nil {
+		return nil, err
+	}
+	session, err := model.Engine.NewSession(m)
+	if err != nil {
+		return nil, err
+	}
+	var histogram compress.Histogram
+
+	blocks := blocksOf(p.Units)
+	journal, rows, last, err := r.store.Journal(j.key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errStorage, err)
+	}
+	defer func() { journal.Close() }()
+	point := res.Point
+	work := context.WithoutCancel(ctx)
+	if r.options.CellTimeout > 0 {
+		var cancel context.CancelFunc
+		work, cancel = context.WithTimeout(work, r.options.CellTimeout)
+		defer cancel()
+	}
+	// The magnitudes at the boundary are counted on the first block only.
+	first := func() ([]results.Row, error) {
+		if m.SplitLayer > 0 {
+			session.Histogram = &histogram
+			defer func() { session.Histogram = nil }()
+		}
+		return scoreBlock(work, session, blocks[0], j.key, point, j.cell.Timing)
+	}
+	keep := agree(rows, blocks, last)
+	if keep && last >= 0 && m.SplitLayer > 0 {
+		// The counts are not in the journal. Computing the block again also
+		// shows that what was kept is what this program computes.
+		again, err := first()
+		if err != nil {
+			return nil, err
+		}
+		keep = sameScores(again, rows[:len(again)])
+	}
+	if !keep {
+		if journal, err = r.restart(journal, j.key); err != nil {
+			return nil, err
+		}
+		rows, last, histogram = nil, -1, compress.Histogram{}
+	}
+	r.progress.resume(p, blocks[:last+1], rows)
+	for b := last + 1; b < len(blocks); b++ {
+		if ctx.Err() != nil {
+			return nil, ErrInterrupted
+		}
+		var fresh []results.Row
+		if b == 0 {
+			fresh, err = first()
+		} else {
+			fresh, err = scoreBlock(work, session, blocks[b], j.key, point, j.cell.Timing)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := journal.Append(b, fresh); err != nil {
+			return nil, fmt.Errorf("%w: %w", errStorage, err)
+		}
+		rows = append(rows, fresh...)
+		r.progress.block(p, blocks[b], fresh)
+	}
+	t := session.Times()
+	res.Measured.EdgeSeconds, res.Measured.CodecSeconds, res.Measured.CloudSeconds = t.Edge, t.Codec, t.Cloud
+	if res.Metrics, err = metrics(p, rows); err != nil {
+		return nil, err
+	}
+	res.Docs = int64(len(p.Units))
+	res.Payload = results.SummarizePayload(rows, model.Checkpoint.Config.HiddenSize)
+	if m.SplitLayer > 0 {
+		res.Activations = histogramOf(&histogram)
+	}
+	return rows, nil
+}
+
+// restart throws a journal away and begins a new one.
+func (r *run) restart(j *results.Journal, key string) (*results.Journal, error) {
+	j.Close()
+	if err := os.Remove(filepath.Join(r.store.Dir(), "cells", key+".journal")); err != nil {
+		return nil, fmt.Errorf("%w: %w", errStorage, err)
+	}
+	fresh, _, _, err := r.store.Journal(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errStorage, err)
+	}
+	return fresh, nil
+}
+
+// sameScores says whether two computations of a block gave the same bits.
+func sameScores(a, b []results.Row) bool {
+	for i := range a {
+		if a[i].LogProb != b[i].LogProb || a[i].PayloadBytes != b[i].PayloadBytes {
+			return false
+		}
+	}
+	return true
+}
+
+// scoreBlock runs the requests of a block and fills in its rows.
+func scoreBlock(ctx context.Context, s *exec.Session, units []Unit, key string, point results.Point, timing bool) ([]results.Row, error) {
+	var reqs []exec.Request
+	for _, u := range units {
+		reqs = append(reqs, u.Requests...)
+	}
+	answers, err := s.Score(ctx, reqs)
+	if err != nil {
+		return nil, err
+	}
+	var rows []results.Row
+	next := 0
+	for _, u := range units {
+		perRequest := len(u.Rows) == len(u.Requests)
+		first := len(rows)
+		for _, row := range u.Rows {
+			row.Cell, row.Point, row.Greedy = key, point, true
+			if timing {
+				row.EdgeSeconds, row.CloudSeconds = new(float64), new(float64)
+			}
+			rows = append(rows, row)
+		}
+		for i := range u.Requests {
+			row := &rows[first]
+			if perRequest {
+				row = &rows[first+i]
+			}
+			a := &answers[next]
+			next++
+			if math.IsNaN(a.LogProb) || math.IsInf(a.LogProb, 0) {
+				return nil, fmt.Errorf("document %d: log-probability %v: the activations overflowed", row.Doc, a.LogProb)
+			}
+			row.LogProb += a.LogProb
+			row.Greedy = row.Greedy && a.Greedy
+			h := a.Payload.Hidden
+			row.PayloadBytes += int64(h.Total())
+			row.PayloadHeader += int64(h.Header)
+			row.PayloadTables += int64(h.Tables)
+			row.PayloadCodes += int64(h.Codes)
+			row.PayloadSide += int64(h.Side)
+			row.PayloadSparse += int64(h.Sparse)
+			row.KVPayloadBytes += int64(a.Payload.KV.Total())
+			row.PayloadTokens += int32(a.Payload.Tokens)
+			if timing {
+				*row.EdgeSeconds += a.EdgeSeconds + a.CodecSeconds
+				*row.CloudSeconds += a.CloudSeconds
+			}
+		}
+	}
+	return rows, nil
+}
+
+// agree says whether recovered rows are those of the first last+1 blocks.
+func agree(rows []results.Row, blocks [][]Unit, last int) bool {
+	if last >= len(blocks) {
+		return false
+	}
+	next := 0
+	for b := 0; b <= last; b++ {
+		for _, u := range blocks[b] {
+			for _, want := range u.Rows {
+				if next >= len(rows) || rows[next].Doc != want.Doc || rows[next].Choice != want.Choice || rows[next].Tokens != want.Tokens {
+					return false
+				}
+				next++
+			}
+		}
+	}
+	return next == len(rows)
+}
+
+// metrics aggregates the rows of a cell, in the order of the units.
+func metrics(p *Prepared, rows []results.Row) ([]results.Metric, error) {
+	add := func(ms []results.Metric, name string, value float64, stderr *float64, n int) []results.Metric {
+		return append(ms, results.Metric{Name: name, Value: value, Stderr: stderr, N: int64(n), HigherIsBetter: tasks.HigherIsBetter(name)})
+	}
+	var out []results.Metric
+	switch p.Info.Kind {
+	case tasks.MultipleChoice:
+		verdicts, err := judge(p, rows)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range p.Info.Metrics {
+			var xs []float64
+			for _, v := range verdicts {
+				x, ok := v.Metric(name)
+				if !ok {
+					return nil, fmt.Errorf("task %s: metric %s is not computed", p.Info.Name, name)
+				}
+				xs = append(xs, x)
+			}
+			mean, se, ok := tasks.Mean(xs)
+			var stderr *float64
+			if ok {
+				stderr = &se
+			}
+			out = add(out, name, mean, stderr, len(xs))
+		}
+	case tasks.RollingPerplexity:
+		var ll []float64
+		var words, bytes []int
+		for _, r := range rows {
+			ll, words, bytes = append(ll, r.LogProb), append(words, int(r.Words)), append(bytes, int(r.Bytes))
+		}
+		d := tasks.DocumentPerplexity(ll, words, bytes)
+		out = add(out, tasks.MetricWordPerplexity, d.Word, nil, len(rows))
+		out = add(out, tasks.MetricBytePerplexity, d.Byte, nil, len(rows))
+		out = add(out, tasks.MetricBitsPerByte, d.BitsPerByte, nil, len(rows))
+	case tasks.BlockPerplexity:
+		var nll []float64
+		for _, r := range rows {
+			nll = append(nll, -r.LogProb/float64(r.Tokens))
+		}
+		out = add(out, tasks.MetricBlockPerplexity, tasks.BlocksPerplexity(nll), nil, len(rows))
+	}
+	return out, nil
+}
+
+// judge returns the verdict of every document.
+func judge(p *Prepared, rows []results.Row) ([]tasks.DocResult, error) {
+	var out []tasks.DocResult
+	next := 0
+	for _, u := range p.Units {
+		if next+len(u.Rows) > len(rows) {
+			return nil, fmt.Errorf("task %s: %d rows, expected those of %d documents", p.Info.Name, len(rows), len(p.Units))
+		}
+		var scores []tasks.ChoiceScore
+		for range u.Rows {
+			scores = append(scores, tasks.ChoiceScore{LogProb: rows[next].LogProb, Greedy: rows[next].Greedy})
+			next++
+		}
+		out = append(out, tasks.Judge(p.Info, p.Protocol, *u.Doc, scores))
+	}
+	return out, nil
+}
+
+func histogramOf(h *compress.Histogram) *results.Histogram {
+	out := &results.Histogram{Edges: compress.HistogramEdges(), Under: int64(h.Zero() + h.Underflow()), Over: int64(h.Overflow() + h.NonFinite())}
+	for _, c := range h.Counts() {
+		out.Counts = append(out.Counts, int64(c))
+	}
+	return out
+}

@@ -1,0 +1,227 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"splitbench/experiments/spec"
+	"splitbench/figures"
+	"splitbench/results"
+)
+
+// Options of Run.
+type Options struct {
+	Compute
+	Out         string        // run directory
+	Wait        bool          // wait for another process in the same directory instead of refusing
+	CellTimeout time.Duration // 0 = none
+	MemoryLimit int64         // bytes a cell may need; 0 = no limit
+	Version     string        // of the program
+	Command     []string      // command line, for the manifest
+	Progress    io.Writer     // where progress goes
+	Terminal    bool          // Progress is a terminal
+}
+
+// Summary is what Run did.
+type Summary struct {
+	Dir               string
+	Cells             int // of the spec
+	Skipped           int // done before
+	Computed          int // done now, whatever their status
+	Failed            []results.CellResult
+	Tables, Figures   []string // files written
+	Rows              int64
+	MergedCells       int
+	Interrupted       bool
+	FigureProblems    []string
+	BrokenCellReports []string
+}
+
+type run struct {
+	options  Options
+	bench    *Workbench
+	store    *results.Run
+	host     results.Host
+	progress *progress
+}
+
+// Jobs expands a spec to its cells with their keys.
+func Jobs(w *Workbench, s *spec.Spec, onCell func(i, n int)) ([]job, error) {
+	cells, err := s.Cells(w.Layers)
+	if err != nil {
+		return nil, err
+	}
+	jobs := make([]job, 0, len(cells))
+	seen := map[string]bool{}
+	for i, c := range cells {
+		if onCell != nil {
+			onCell(i, len(cells))
+		}
+		p, err := w.Prepare(c)
+		if err != nil {
+			return nil, err
+		}
+		extra, err := w.Digests(c, p)
+		if err != nil {
+			return nil, err
+		}
+		j := job{cell: c, key: c.Key(extra), knobs: c.Canonical(extra), extra: extra, tokens: p.InputTokens}
+		if seen[j.key] {
+			continue // the same model or data under two names
+		}
+		seen[j.key] = true
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
+
+// Run computes every cell of s that is not done, then merges and renders. When
+// ctx is cancelled it finishes the block in hand, saves and returns with
+// Summary.Interrupted. Cells that fail are stored as such and listed.
+func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
+	r := &run{options: o, bench: NewWorkbench(o.Compute), host: results.ThisHost()}
+	defer r.bench.Close()
+	r.progress = newProgress(o.Progress, o.Terminal)
+	defer r.progress.stop()
+	r.progress.stage("reading models and tasks")
+	jobs, err := Jobs(r.bench, s, nil)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	manifest := results.Manifest{Name: s.Name, Created: now, Version: o.Version, GoVersion: runtime.Version(), Host: r.host, Command: o.Command, Started: now, Digests: map[string]string{}}
+	for _, j := range jobs {
+		manifest.Cells = append(manifest.Cells, results.ManifestCell{Key: j.key, Label: j.cell.Label()})
+		manifest.Digests["model "+j.cell.Model.Name] = j.extra[spec.DigestModel]
+		manifest.Digests["tokenizer of "+j.cell.Model.Name] = j.extra[spec.DigestTokenizer]
+		manifest.Digests["data of "+j.cell.Task.Name] = j.extra[spec.DigestData]
+	}
+	var options []results.Option
+	if o.Wait {
+		options = append(options, results.Wait(ctx, func(holder string) {
+			r.progress.stage("waiting for " + holder)
+		}))
+	}
+	if r.store, err = results.Create(o.Out, s.YAML(), manifest, options...); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.store.Close()) }()
+
+	sum := &Summary{Dir: o.Out, Cells: len(jobs)}
+	var todo []job
+	for _, j := range jobs {
+		c, done, err := r.store.Done(j.key)
+		if err != nil && !errors.Is(err, results.ErrBroken) {
+			return nil, err
+		}
+		if err != nil {
+			sum.BrokenCellReports = append(sum.BrokenCellReports, err.Error())
+		}
+		if done && c.Status == results.StatusOK {
+			sum.Skipped++
+			continue
+		}
+		todo = append(todo, j)
+	}
+	r.progress.begin(len(jobs), sum.Skipped, todo)
+	for _, j := range todo {
+		if ctx.Err() != nil {
+			sum.Interrupted = true
+			break
+		}
+		r.progress.cell(j)
+		c, err := r.runCell(ctx, j)
+		if errors.Is(err, ErrInterrupted) {
+			sum.Interrupted = true
+			break
+		}
+		if err != nil {
+			return sum, err
+		}
+		sum.Computed++
+		if c.Status != results.StatusOK {
+			sum.Failed = append(sum.Failed, c)
+		}
+		r.progress.ended(c)
+	}
+	r.progress.stop()
+	if sum.MergedCells, sum.Rows, err = r.store.Merge(nil); err != nil {
+		return sum, err
+	}
+	if sum.Interrupted {
+		return sum, nil
+	}
+	if err := r.store.Finish(time.Now()); err != nil {
+		return sum, err
+	}
+	if sum.Tables, err = WriteTables(r.store); err != nil {
+		return sum, err
+	}
+	sum.Figures, sum.FigureProblems, err = WriteFigures(r.store, s.Outputs)
+	return sum, err
+}
+
+// tableForms are the files of one table.
+var tableForms = []struct {
+	extension string
+	write     func(*results.Table, io.Writer) error
+}{
+	{".md", func(t *results.Table, w io.Writer) error { return t.Markdown(w) }},
+	{".csv", func(t *results.Table, w io.Writer) error { return t.CSV(w) }},
+	{".tex", func(t *results.Table, w io.Writer) error { return t.LaTeX(w) }},
+}
+
+// WriteTables writes the tables of a run to its folder tables.
+func WriteTables(r *results.Run) ([]string, error) {
+	cells, err := r.Cells()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(r.Dir(), "tables")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, t := range results.Tables(cells) {
+		for _, form := range tableForms {
+			name := filepath.Join(dir, t.Name+form.extension)
+			f, err := os.Create(name)
+			if err != nil {
+				return files, err
+			}
+			if err := errors.Join(form.write(&t, f), f.Close()); err != nil {
+				return files, err
+			}
+			files = append(files, name)
+		}
+	}
+	return files, nil
+}
+
+// WriteFigures renders the named figures of a run to its folder figures; a
+// figure that the run has no data for is a problem, not an error.
+func WriteFigures(r *results.Run, names []string) (files, problems []string, err error) {
+	cells, err := r.Cells()
+	if err != nil {
+		return nil, nil, err
+	}
+	dir := filepath.Join(r.Dir(), "figures")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range names {
+		made, err := figures.Render(name, figures.Input{Cells: cells}, dir)
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("figure %s: %v", name, err))
+			continue
+		}
+		files = append(files, made...)
+	}
+	return files, problems, nil
+}

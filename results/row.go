@@ -1,0 +1,87 @@
+package results
+
+// SchemaVersion is the version of the row columns and of the cell file. It is
+// stored in every file and checked on reading; it belongs into a cell's key.
+const SchemaVersion = 1
+
+// Point names what was scored and with which knobs. It is the same for all rows
+// of a cell; the knobs are columns so that DuckDB or pandas can group by them
+// without parsing JSON.
+type Point struct {
+	Model    string `parquet:"model" json:"model"`
+	Task     string `parquet:"task" json:"task"`
+	Protocol string `parquet:"protocol" json:"protocol"`
+	Method   string `parquet:"method" json:"method"`
+
+	// SplitLayer is l: layers 1..l run on the edge. 0 means not split.
+	SplitLayer int32 `parquet:"split_layer" json:"split_layer"`
+	// WeightLayer is l_w, the precision boundary of the weights (arXiv
+	// 2511.04002, section 2.2): layers 1..l_w have FrontBits, the others BackBits.
+	WeightLayer int32 `parquet:"weight_layer" json:"weight_layer"`
+	// FrontBits and BackBits are weight bits; 16 means not quantised.
+	FrontBits int32 `parquet:"front_bits" json:"front_bits"`
+	BackBits  int32 `parquet:"back_bits" json:"back_bits"`
+	// Group is the number of weights that share one scale, 0 for a whole row.
+	Group int32 `parquet:"group_size" json:"group_size"`
+	// Codec names the boundary codec, "" when nothing is compressed.
+	Codec string `parquet:"codec" json:"codec"`
+	// Threshold is tau of threshold splitting (arXiv 2511.04002, Eq. 4).
+	Threshold float64 `parquet:"threshold" json:"threshold"`
+	// MaxActivationBits is Qa-bar, the sign bit included.
+	MaxActivationBits int32 `parquet:"max_activation_bits" json:"max_activation_bits"`
+	// Delta is the distortion bound of TAB-Q (arXiv 2511.04002, Algorithm 1).
+	Delta float64 `parquet:"delta" json:"delta"`
+	// MaxTokens is W-bar, the number of leading tokens run on the edge; 0 is all.
+	MaxTokens int32 `parquet:"max_tokens" json:"max_tokens"`
+	// IncludeKV is I_kv: the keys and values of the edge layers are sent too.
+	IncludeKV bool  `parquet:"include_kv" json:"include_kv"`
+	Seed      int64 `parquet:"seed" json:"seed"`
+}
+
+// Row is one scored choice (multiple choice), document (rolling perplexity) or
+// block (block perplexity).
+type Row struct {
+	// Cell is the key of the cell, 64 lower-case hexadecimal digits.
+	Cell string `parquet:"cell" json:"cell"`
+	Point
+
+	// Doc is the document id, Choice the index of the choice in it, and Gold the
+	// index of the right one or -1 where there is none.
+	Doc    int32 `parquet:"doc" json:"doc"`
+	Choice int32 `parquet:"choice" json:"choice"`
+	Gold   int32 `parquet:"gold" json:"gold"`
+	// ContextTokens were read, Tokens were scored.
+	ContextTokens int32 `parquet:"context_tokens" json:"context_tokens"`
+	Tokens        int32 `parquet:"tokens" json:"tokens"`
+	// LogProb is the sum of the natural logarithms of the scored tokens'
+	// probabilities. Greedy says that each of them was the most probable one.
+	LogProb float64 `parquet:"log_prob,uncompressed" json:"log_prob"`
+	Greedy  bool    `parquet:"greedy" json:"greedy"`
+	// Chars, Bytes and Words measure the scored text: Unicode code points, UTF-8
+	// bytes, and words as the task counts them.
+	Chars int32 `parquet:"chars" json:"chars"`
+	Bytes int32 `parquet:"bytes" json:"bytes"`
+	Words int32 `parquet:"words" json:"words"`
+	// DroppedLeft is the number of context tokens cut off on the left. Fallback
+	// says that the continuation had to be encoded alone.
+	DroppedLeft int32 `parquet:"dropped_left" json:"dropped_left"`
+	Fallback    bool  `parquet:"fallback" json:"fallback"`
+
+	// PayloadBytes is the size of the boundary message or messages of this
+	// request, in bytes, keys and values not included; the other Payload fields
+	// are its parts and add up to it.
+	PayloadBytes   int64 `parquet:"payload_bytes" json:"payload_bytes"`
+	PayloadHeader  int64 `parquet:"payload_header" json:"payload_header"`
+	PayloadTables  int64 `parquet:"payload_tables" json:"payload_tables"`
+	PayloadCodes   int64 `parquet:"payload_codes" json:"payload_codes"`
+	PayloadSide    int64 `parquet:"payload_side" json:"payload_side"`
+	PayloadSparse  int64 `parquet:"payload_sparse" json:"payload_sparse"`
+	KVPayloadBytes int64 `parquet:"kv_payload_bytes" json:"kv_payload_bytes"`
+	// PayloadTokens is the number of hidden-state rows sent.
+	PayloadTokens int32 `parquet:"payload_tokens" json:"payload_tokens"`
+
+	// EdgeSeconds and CloudSeconds are null unless the spec asked for timing,
+	// because measured times differ between two runs of one spec.
+	EdgeSeconds  *float64 `parquet:"edge_seconds,optional,uncompressed" json:"edge_seconds,omitempty"`
+	CloudSeconds *float64 `parquet:"cloud_seconds,optional,uncompressed" json:"cloud_seconds,omitempty"`
+}

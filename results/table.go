@@ -1,0 +1,377 @@
+package results
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Table is a table ready to be rendered.
+type Table struct {
+	// Name is short and fit for a file name, Title is a sentence for a caption.
+	Name, Title string
+	Columns     []Column
+	// Rows have one value per column.
+	Rows [][]Value
+}
+
+// Column is a column of a table.
+type Column struct {
+	// Name is the heading, with its unit.
+	Name string
+	// Numeric columns are aligned to the right and have Digits decimals.
+	Numeric bool
+	Digits  int
+	// WithStderr says that values carry a standard error, which CSV puts into a
+	// column of its own.
+	WithStderr bool
+	// Better is 1 when higher is better, -1 when lower is, 0 when neither.
+	Better int
+}
+
+// Value is one value of a table: a text, or a number with an optional standard
+// error.
+type Value struct {
+	Text           string
+	Number, Stderr *float64
+	// Best marks the value; renderers set it in bold. See MarkBest.
+	Best bool
+}
+
+func text(s string) Value       { return Value{Text: s} }
+func numeric(v float64) Value   { return Value{Number: &v} }
+func integer(v int64) Value     { return numeric(float64(v)) }
+func (v *Value) isNumber() bool { return v.Number != nil }
+
+// none stands where a value does not apply.
+const none = "-"
+
+// knob is a column of Point in a table.
+type knob struct {
+	name string
+	// applies says whether the knob means anything at the point.
+	applies func(*Point) bool
+	text    func(*Point) string
+}
+
+func isSplit(p *Point) bool     { return p.SplitLayer > 0 }
+func isQuantized(p *Point) bool { return p.FrontBits != 16 || p.BackBits != 16 }
+func hasCodec(p *Point) bool    { return isSplit(p) && p.Codec != "" }
+func always(*Point) bool        { return true }
+
+func int32Text(v int32) string { return strconv.Itoa(int(v)) }
+func floatText(v float64) string {
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+var knobs = []knob{
+	{"Split layer", isSplit, func(p *Point) string { return int32Text(p.SplitLayer) }},
+	{"Weight layer", func(p *Point) bool { return isQuantized(p) && p.WeightLayer != p.SplitLayer }, func(p *Point) string { return int32Text(p.WeightLayer) }},
+	{"Front (bits)", always, func(p *Point) string { return int32Text(p.FrontBits) }},
+	{"Back (bits)", always, func(p *Point) string { return int32Text(p.BackBits) }},
+	{"Group (weights)", isQuantized, func(p *Point) string { return int32Text(p.Group) }},
+	{"Codec", isSplit, func(p *Point) string {
+		if p.Codec == "" {
+			return "off"
+		}
+		return p.Codec
+	}},
+	{"Threshold", hasCodec, func(p *Point) string { return floatText(p.Threshold) }},
+	{"Max activation (bits)", hasCodec, func(p *Point) string { return int32Text(p.MaxActivationBits) }},
+	{"Delta", hasCodec, func(p *Point) string { return floatText(p.Delta) }},
+	{"Max tokens", isSplit, func(p *Point) string {
+		if p.MaxTokens == 0 {
+			return "all"
+		}
+		return int32Text(p.MaxTokens)
+	}},
+	{"Include KV", isSplit, func(p *Point) string { return strconv.FormatBool(p.IncludeKV) }},
+	{"Seed", always, func(p *Point) string { return strconv.FormatInt(p.Seed, 10) }},
+}
+
+// varyingKnobs returns the knobs with more than one value where they apply, and
+// a phrase that names the others.
+func varyingKnobs(cells []CellResult) (varying []knob, constant string) {
+	var phrases []string
+	for _, k := range knobs {
+		var values []string
+		for i := range cells {
+			p := &cells[i].Point
+			if k.applies(p) && !slices.Contains(values, k.text(p)) {
+				values = append(values, k.text(p))
+			}
+		}
+		switch {
+		case len(values) > 1:
+			varying = append(varying, k)
+		case len(values) == 1:
+			phrases = append(phrases, strings.ToLower(k.name[:1])+k.name[1:]+" "+values[0])
+		}
+	}
+	return varying, strings.Join(phrases, ", ")
+}
+
+// pointRow is the cells of one model, protocol and method point, one per task.
+type pointRow struct {
+	point Point // Task is ""
+	cells []*CellResult
+}
+
+func pointRows(cells []CellResult) []pointRow {
+	var rows []pointRow
+	at := map[Point]int{}
+	for i := range cells {
+		p := cells[i].Point
+		p.Task = ""
+		k, ok := at[p]
+		if !ok {
+			k = len(rows)
+			at[p] = k
+			rows = append(rows, pointRow{point: p})
+		}
+		rows[k].cells = append(rows[k].cells, &cells[i])
+	}
+	return rows
+}
+
+func headColumns(varying []knob) []Column {
+	columns := []Column{{Name: "Model"}, {Name: "Protocol"}, {Name: "Method"}}
+	for _, k := range varying {
+		columns = append(columns, Column{Name: k.name, Numeric: true})
+	}
+	return columns
+}
+
+func headValues(p *Point, varying []knob) []Value {
+	values := []Value{text(p.Model), text(p.Protocol), text(p.Method)}
+	for _, k := range varying {
+		if k.applies(p) {
+			values = append(values, text(k.text(p)))
+		} else {
+			values = append(values, text(none))
+		}
+	}
+	return values
+}
+
+func metricColumn(task string, m Metric) Column {
+	c := Column{Name: task + " " + m.Name + " ↓", Numeric: true, Digits: 4, WithStderr: true, Better: -1}
+	if m.HigherIsBetter {
+		c.Name, c.Better = task+" "+m.Name+" ↑", 1
+	}
+	return c
+}
+
+// Tables returns the tables of cells, in their order:
+//
+//   - "summary": one row per method point and model, one column with the primary
+//     metric of each task, and the bytes per hidden-state row sent;
+//   - "metrics": one row per metric of each cell;
+//   - "payload": the bytes per row sent by part, if anything was sent;
+//   - "failed": the cells that did not end well, if there are any.
+//
+// Knobs that do not differ between the cells are named in the title instead of
+// having a column. Values are not in percent.
+func Tables(cells []CellResult) []Table {
+	varying, constant := varyingKnobs(cells)
+	if constant != "" {
+		constant = " Constant: " + constant + "."
+	}
+	tables := []Table{summary(cells, varying, constant), metricTable(cells, varying, constant)}
+	if t := payloadTable(cells, varying, constant); len(t.Rows) > 0 {
+		tables = append(tables, t)
+	}
+	if t := failedTable(cells, varying, constant); len(t.Rows) > 0 {
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+func summary(cells []CellResult, varying []knob, constant string) Table {
+	t := Table{
+		Name:    "summary",
+		Title:   "Primary metric of each task, value ± standard error." + constant,
+		Columns: headColumns(varying),
+	}
+	first := len(t.Columns)
+	find := func(name string) int {
+		return slices.IndexFunc(t.Columns, func(c Column) bool { return c.Name == name })
+	}
+	kv := false
+	for i := range cells {
+		if m, ok := cells[i].PrimaryMetric(); ok {
+			if c := metricColumn(cells[i].Task, m); find(c.Name) < 0 {
+				t.Columns = append(t.Columns, c)
+			}
+		}
+		kv = kv || cells[i].Payload.KV > 0
+	}
+	payload := len(t.Columns)
+	t.Columns = append(t.Columns, Column{Name: "Payload (bytes/token)", Numeric: true, Digits: 1, Better: -1})
+	if kv {
+		t.Columns = append(t.Columns, Column{Name: "KV (bytes/token)", Numeric: true, Digits: 1, Better: -1})
+	}
+	for _, r := range pointRows(cells) {
+		row := headValues(&r.point, varying)
+		for len(row) < len(t.Columns) {
+			row = append(row, text(none))
+		}
+		var sent Payload
+		for _, c := range r.cells {
+			sent = sent.Add(c.Payload)
+			if m, ok := c.PrimaryMetric(); ok && c.Status == StatusOK {
+				row[find(metricColumn(c.Task, m).Name)] = Value{Number: &m.Value, Stderr: m.Stderr}
+				continue
+			}
+			// A failed cell knows its metric only from its neighbours.
+			for k := first; k < payload; k++ {
+				if strings.HasPrefix(t.Columns[k].Name, c.Task+" ") && !row[k].isNumber() {
+					row[k] = text(string(c.Status))
+				}
+			}
+		}
+		if sent.Tokens > 0 {
+			row[payload] = numeric(sent.PerToken(sent.Total))
+			if kv {
+				row[payload+1] = numeric(sent.PerToken(sent.KV))
+			}
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+func metricTable(cells []CellResult, varying []knob, constant string) Table {
+	t := Table{
+		Name:    "metrics",
+		Title:   "All metrics." + constant,
+		Columns: headColumns(varying),
+	}
+	t.Columns = append(t.Columns,
+		Column{Name: "Task"}, Column{Name: "Metric"}, Column{Name: "Better"},
+		Column{Name: "Value", Numeric: true, Digits: 4}, Column{Name: "±"},
+		Column{Name: "Stderr", Numeric: true, Digits: 4}, Column{Name: "N", Numeric: true})
+	for i := range cells {
+		c := &cells[i]
+		for _, m := range c.Metrics {
+			better, stderr := "↓", text("N/A")
+			if m.HigherIsBetter {
+				better = "↑"
+			}
+			if m.Stderr != nil {
+				stderr = Value{Number: m.Stderr}
+			}
+			t.Rows = append(t.Rows, append(headValues(&c.Point, varying),
+				text(c.Task), text(m.Name), text(better), numeric(m.Value), text("±"), stderr, integer(m.N)))
+		}
+	}
+	return t
+}
+
+func payloadTable(cells []CellResult, varying []knob, constant string) Table {
+	t := Table{
+		Name:    "payload",
+		Title:   "Bytes per hidden-state row sent, by part of the message; keys and values are not in the total." + constant,
+		Columns: headColumns(varying),
+	}
+	for _, n := range []string{"Header", "Tables", "Codes", "Side", "Sparse", "Total", "KV"} {
+		t.Columns = append(t.Columns, Column{Name: n + " (bytes/token)", Numeric: true, Digits: 2})
+	}
+	t.Columns = append(t.Columns,
+		Column{Name: "Total (% of 16 bit)", Numeric: true, Digits: 2, Better: -1},
+		Column{Name: "Rows sent per request", Numeric: true, Digits: 1})
+	for _, r := range pointRows(cells) {
+		var p Payload
+		for _, c := range r.cells {
+			p = p.Add(c.Payload)
+		}
+		if p.Tokens == 0 {
+			continue
+		}
+		row := headValues(&r.point, varying)
+		for _, n := range []int64{p.Header, p.Tables, p.Codes, p.Side, p.Sparse, p.Total, p.KV} {
+			row = append(row, numeric(p.PerToken(n)))
+		}
+		raw := text(none)
+		if p.HiddenSize > 0 {
+			raw = numeric(100 * p.PerToken(p.Total) / p.RawPerToken())
+		}
+		t.Rows = append(t.Rows, append(row, raw, numeric(p.MeanTokens())))
+	}
+	return t
+}
+
+func failedTable(cells []CellResult, varying []knob, constant string) Table {
+	t := Table{
+		Name:    "failed",
+		Title:   "Cells that did not end well." + constant,
+		Columns: append(headColumns(varying), Column{Name: "Task"}, Column{Name: "Status"}, Column{Name: "Error"}),
+	}
+	for i := range cells {
+		if c := &cells[i]; c.Status != StatusOK {
+			t.Rows = append(t.Rows, append(headValues(&c.Point, varying), text(c.Task), text(string(c.Status)), text(c.Error)))
+		}
+	}
+	return t
+}
+
+// MarkBest marks the best value of each column that has a better direction,
+// among the rows of one model and protocol: other rows do not compare. Equal
+// values are all marked.
+func (t *Table) MarkBest() {
+	group := func(row []Value) string {
+		s := ""
+		for i, c := range t.Columns {
+			if c.Name == "Model" || c.Name == "Protocol" {
+				s += row[i].Text + "\x00"
+			}
+		}
+		return s
+	}
+	for i, c := range t.Columns {
+		if c.Better == 0 {
+			continue
+		}
+		best := map[string]float64{}
+		for _, row := range t.Rows {
+			if v := row[i].Number; v != nil && !math.IsNaN(*v) {
+				b, ok := best[group(row)]
+				if !ok || float64(c.Better)*(*v-b) > 0 {
+					best[group(row)] = *v
+				}
+			}
+		}
+		for _, row := range t.Rows {
+			if v := row[i].Number; v != nil {
+				b, ok := best[group(row)]
+				row[i].Best = ok && *v == b
+			}
+		}
+	}
+}
+
+// format returns the text of a value without markup.
+func (c *Column) format(v *Value) string {
+	if v.Number == nil {
+		return v.Text
+	}
+	s := c.decimal(*v.Number)
+	if c.WithStderr && v.Stderr != nil {
+		s += " ± " + c.decimal(*v.Stderr)
+	}
+	return s
+}
+
+func (c *Column) decimal(v float64) string {
+	switch {
+	case math.IsNaN(v):
+		return "NaN"
+	case math.IsInf(v, 0):
+		return fmt.Sprint(v)
+	case math.Abs(v) >= 1e7: // a diverged perplexity
+		return strconv.FormatFloat(v, 'e', c.Digits, 64)
+	}
+	return strconv.FormatFloat(v, 'f', c.Digits, 64)
+}

@@ -27,6 +27,6 @@ func Example() {
 	// Output:
 	// fig6-bytes 45 split l=4 tau=10 Q=8 W=200
 	// fig7-share 9 split l=4 tau=10 Q=4
-	// quickstart 98 split l=6 tau=5 Q=8 W=16
+	// quickstart 50 split l=6 tau=5 Q=8 W=16
 	// real-smoke 266 split l=5 tau=5 Q=8
 }

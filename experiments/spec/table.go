@@ -135,7 +135,7 @@ var table = []*key{
 	{name: "sweep", shape: sweep,
 		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
 	{name: "outputs", shape: choice, list: true, empty: true,
-		choices: []string{"accuracy_vs_layer", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram"},
+		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram"},
 		doc:     "Figures to make: accuracy against the split layer, bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b)."},
 }
 

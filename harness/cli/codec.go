@@ -17,8 +17,11 @@ func newCodec(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "codec VERB",
 		Short: "Encode, decode and inspect boundary messages",
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: `  splitbench codec encode --tau 5 --max-activation-bits 4 hidden.safetensors hidden.msg
+  splitbench codec inspect hidden.msg
+  splitbench codec decode hidden.msg restored.safetensors`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newCodecEncode(s), newCodecDecode(s), newCodecInspect(s))
 	return c

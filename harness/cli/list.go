@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -22,7 +24,12 @@ func newList(s streams) *cobra.Command {
 		Short:     "List what can be used in a spec",
 		Example:   `  splitbench list tasks`,
 		ValidArgs: []string{"models", "tasks", "methods", "experiments", "figures", "keys"},
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains(c.ValidArgs, args[0]) {
+				return fmt.Errorf("%q, expected one of %s", args, strings.Join(c.ValidArgs, ", "))
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 			switch args[0] {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -129,6 +130,9 @@ func jsonProblem(err error) string {
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return "the JSON object is cut off"
+	}
+	if key, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		return "unknown key " + key
 	}
 	return fmt.Sprintf("not a JSON object: %v", err)
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -40,12 +39,10 @@ type streams struct {
 
 // Main runs one command line and returns the exit code.
 func Main(args []string, in io.Reader, out, errOut io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	s := streams{in, out, errOut}
 	root := newRoot(s)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return exitOK
 	}
@@ -84,8 +81,18 @@ Exit codes: 0 done, 1 the run failed, 2 the command line or the spec is wrong.`,
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%s: %v (see %s -h)", c.CommandPath(), err, c.CommandPath())
+		return misuse(c, err)
 	})
+	// Asked here as well, because cobra's own check is no usage error.
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := c.ValidateRequiredFlags(); err != nil {
+			return misuse(c, err)
+		}
+		if err := c.ValidateFlagGroups(); err != nil {
+			return misuse(c, err)
+		}
+		return nil
+	}
 	root.CompletionOptions.HiddenDefaultCmd = false
 	for _, v := range verbs {
 		root.AddCommand(usageArgs(v(s)))
@@ -110,13 +117,22 @@ func unknownVerb(args []string) error {
 	return usagef("unknown verb %q, expected one of %s", args[0], strings.Join(names, ", "))
 }
 
+// misuse says what is wrong with the command line of c.
+func misuse(c *cobra.Command, err error) error {
+	path := c.CommandPath()
+	if _, verb, ok := strings.Cut(path, " "); ok {
+		return usagef("%s: %w (see %s -h)", verb, err, path)
+	}
+	return usagef("%w (see %s -h)", err, path)
+}
+
 // usageArgs makes wrong arguments of a command and of those below it usage
 // errors.
 func usageArgs(c *cobra.Command) *cobra.Command {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return usagef("%s: %v (see %s -h)", c.CommandPath(), err, c.CommandPath())
+				return misuse(c, err)
 			}
 			return nil
 		}

@@ -153,7 +153,6 @@ func runOne(ctx context.Context, s streams, sp *spec.Spec, path string, o runner
 		return err
 	}
 	if tables := results.Tables(cells); len(tables) > 0 {
-		fmt.Fprintf(s.out, "%s\n\n", tables[0].Title)
 		if err := tables[0].Markdown(s.out); err != nil {
 			return err
 		}

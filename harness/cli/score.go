@@ -35,6 +35,7 @@ type scoreAnswer struct {
 	Tokens        int          `json:"tokens"`
 	Greedy        bool         `json:"greedy"`
 	IDs           []int32      `json:"ids"`
+	Continuation  []int32      `json:"continuation_ids"`
 	TokenLogProbs []float64    `json:"token_logprobs"`
 	DroppedLeft   int          `json:"dropped_left,omitempty"`
 	Payload       *payloadJSON `json:"payload_bytes,omitempty"`
@@ -61,11 +62,12 @@ func newScore(s streams) *cobra.Command {
 		Long: `A request is {"context":"...","continuation":"..."} or
 {"context_ids":[...],"continuation_ids":[...]} (ids are taken as they are: no BOS
 is added). The answer, on the line of the same number, is
-{"logprob":-12.34,"tokens":5,"greedy":false,"ids":[...],"token_logprobs":[...]}:
-tokens counts the continuation, ids is the input that the model read (context and
-continuation without its last token, cut on the left to --max-length; dropped_left
-says by how many). With a split --method, payload_bytes holds the bytes sent, by
-part of the message.
+{"logprob":-12.34,"tokens":5,"greedy":false,"ids":[...],"continuation_ids":[...],
+"token_logprobs":[...]}: tokens counts the continuation, ids is the input that the
+model read (context and continuation without its last token, cut on the left to
+--max-length; dropped_left says by how many), token_logprobs belong to
+continuation_ids. With --method, payload_bytes holds the bytes sent, by part of the
+message.
 
 A request that cannot be scored is answered by {"error":"..."} and makes the exit
 code 1; the others are scored.`,
@@ -134,7 +136,7 @@ func scoreLines(ctx context.Context, l *exec.Loaded, session *exec.Session, prot
 				continue
 			}
 			a := answers[p.request]
-			j := scoreAnswer{LogProb: a.LogProb, Tokens: len(a.TokenLogProbs), Greedy: a.Greedy, IDs: reqs[p.request].Input, TokenLogProbs: a.TokenLogProbs, DroppedLeft: p.droppedLeft}
+			j := scoreAnswer{LogProb: a.LogProb, Tokens: len(a.TokenLogProbs), Greedy: a.Greedy, IDs: reqs[p.request].Input, Continuation: reqs[p.request].Targets, TokenLogProbs: a.TokenLogProbs, DroppedLeft: p.droppedLeft}
 			if withPayload {
 				j.Payload = payloadOf(a.Payload)
 			}

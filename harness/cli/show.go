@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"splitbench/experiments/spec"
+	"splitbench/figures"
 	"splitbench/harness/runner"
 	"splitbench/results"
 )
@@ -64,7 +66,6 @@ func newShow(s streams) *cobra.Command {
 				}
 				switch format {
 				case "markdown":
-					fmt.Fprintf(s.out, "%s\n\n", t.Title)
 					err = t.Markdown(s.out)
 				case "csv":
 					err = t.CSV(s.out)
@@ -108,6 +109,15 @@ func newFigures(s streams) *cobra.Command {
 					return err
 				}
 				names = sp.Outputs
+			}
+			var known []string
+			for _, f := range figures.List() {
+				known = append(known, f.Name)
+			}
+			for _, name := range names {
+				if !slices.Contains(known, name) {
+					return usagef("--figure %q, expected one of %s", name, strings.Join(known, ", "))
+				}
 			}
 			files, problems, err := runner.WriteFigures(r, names)
 			for _, f := range files {
@@ -164,7 +174,6 @@ the first digits of its key, or by RUN:KEY.`,
 				comparisons = append(comparisons, cmp)
 			}
 			t := results.CompareTable(comparisons)
-			fmt.Fprintf(s.out, "%s\n\n", t.Title)
 			switch format {
 			case "markdown":
 				err = t.Markdown(s.out)

@@ -28,7 +28,7 @@ FILE defaults to - (standard input).`,
 			}
 			r, err := s.openInput(in)
 			if err != nil {
-				return err
+				return usageError{err}
 			}
 			defer r.Close()
 			name := displayName(in)

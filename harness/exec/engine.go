@@ -558,12 +558,10 @@ func (s *Session) scoreBatch(reqs []Request, batch [][]int, answers []Answer) er
 	}
 	scored := e.scored.Slice(0, scoredRows)
 	var targets []backend.Target
-	var at []int // first row of each group
 	row, src := 0, 0
 	for i, g := range batch {
 		src += n[i]
 		e.model.Backend.Copy(scored.Slice(row, row+span[i]), x.Slice(src-span[i], src))
-		at = append(at, row)
 		for _, r := range g {
 			skip := span[i] - len(reqs[r].Targets)
 			for j, id := range reqs[r].Targets {

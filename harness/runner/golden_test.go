@@ -93,6 +93,15 @@ func readLines[T any](t testing.TB, path string) []T {
 	return out
 }
 
+// part is how many documents of a golden a test takes: all with
+// SPLITBENCH_FULL=1, else the first few, which keep the suite short.
+func part(all, few int) int {
+	if os.Getenv("SPLITBENCH_FULL") == "1" {
+		return all
+	}
+	return min(all, few)
+}
+
 type goldenDoc struct {
 	Doc      int32     `json:"doc"`
 	Gold     int32     `json:"gold"`
@@ -188,8 +197,14 @@ func TestGoldenSmallRuns(t *testing.T) {
 							}
 						}
 					}
-					rows := scoreAll(t, w, c, p)
-					verdicts, err := judge(p, rows)
+					few := 100
+					if name == "babyllama105" {
+						few = 25 // a token per character: four times the work
+					}
+					docs = docs[:part(len(docs), few)]
+					some := &Prepared{Info: p.Info, Protocol: p.Protocol, Units: p.Units[:len(docs)]}
+					rows := scoreAll(t, w, c, some)
+					verdicts, err := judge(some, rows)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -367,7 +382,7 @@ func TestGoldenDocuments(t *testing.T) {
 		for i := range p.Units {
 			byDoc[p.Units[i].Rows[0].Doc] = &p.Units[i]
 		}
-		part := &Prepared{Info: p.Info, Protocol: p.Protocol}
+		chosen := &Prepared{Info: p.Info, Protocol: p.Protocol}
 		for _, d := range want[:g.docs] {
 			u := byDoc[d.Doc]
 			if u == nil {
@@ -381,9 +396,9 @@ func TestGoldenDocuments(t *testing.T) {
 					t.Errorf("%s %s document %d window %d: %d read, %d scored, expected %v", g.model, g.task, d.Doc, k, len(r.Input), len(r.Targets), win)
 				}
 			}
-			part.Units = append(part.Units, *u)
+			chosen.Units = append(chosen.Units, *u)
 		}
-		rows := scoreAll(t, w, c, part)
+		rows := scoreAll(t, w, c, chosen)
 		worst := 0.0
 		for i, d := range want[:g.docs] {
 			dev := math.Abs(rows[i].LogProb/d.LL64 - 1)
@@ -435,8 +450,8 @@ func TestGoldenBlocks(t *testing.T) {
 		if g.Model == "rand_llama2" {
 			n = min(n, 3)
 		}
-		part := &Prepared{Info: p.Info, Protocol: p.Protocol, Units: p.Units[:n]}
-		rows := scoreAll(t, w, c, part)
+		chosen := &Prepared{Info: p.Info, Protocol: p.Protocol, Units: p.Units[:n]}
+		rows := scoreAll(t, w, c, chosen)
 		worst := 0.0
 		for i, r := range rows {
 			want := *g.Blocks[i][2]
@@ -528,8 +543,10 @@ func TestGoldenQuantised(t *testing.T) {
 				if len(docs) != len(p.Units) {
 					t.Fatalf("%d documents, expected %d", len(p.Units), len(docs))
 				}
-				rows := scoreAll(t, w, c, p)
-				verdicts, err := judge(p, rows)
+				docs = docs[:part(len(docs), 20)]
+				some := &Prepared{Info: p.Info, Protocol: p.Protocol, Units: p.Units[:len(docs)]}
+				rows := scoreAll(t, w, c, some)
+				verdicts, err := judge(some, rows)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -601,7 +618,7 @@ func checkStories(t *testing.T, w *Workbench, c spec.Cell, root, file string, ex
 		t.Fatal(err)
 	}
 	p := &Prepared{Info: tasks.Info{Kind: tasks.RollingPerplexity}, Protocol: tasks.JointBOS}
-	n := 20 // of 75: the rest adds time, not cases
+	n := part(75, 8)
 	for i, text := range storyPieces(t, root)[:n] {
 		u, err := rollingUnit(tasks.JointBOS, tok, &tasks.Doc{ID: i, Text: text}, l.MaxLength)
 		if err != nil {

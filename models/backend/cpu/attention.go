@@ -105,6 +105,8 @@ func (b *Backend) Append(layer int, k, v backend.Matrix, seqs []backend.Sequence
 	})
 }
 
+var negativeInfinity = float32(math.Inf(-1))
+
 // attentionRows is how many query rows share one pass over the keys.
 const attentionRows = 32
 
@@ -155,10 +157,20 @@ func (b *Backend) Attention(dst, q backend.Matrix, layer int, seqs []backend.Seq
 				if shape.Window > 0 {
 					low = max(0, seen-shape.Window)
 				}
-				top := e.max(w[low:seen], shape.Scale)
-				inv := float32(1 / e.sum(w[low:seen], top, w[low:seen]))
+				// Keys that the row does not see weigh exp(-Inf) = 0: that fills
+				// the last vector without changing a bit of the sum.
+				end := seen
+				if fill := low + (seen-low+vectorStep-1)/vectorStep*vectorStep; fill <= padded {
+					for i := seen; i < fill; i++ {
+						w[i] = negativeInfinity
+					}
+					end = fill
+				}
+				seenWeights := w[low:end]
+				top := e.max(seenWeights, shape.Scale)
+				inv := float32(1 / e.sum(seenWeights, top, seenWeights))
 				clear(w[:low])
-				clear(w[seen:])
+				clear(w[end:])
 				// The normaliser goes on the shorter side of the product below.
 				sc.rows = grow(sc.rows, max(attentionRows, len(sc.rows)))
 				sc.rows[r] = inv

@@ -35,7 +35,6 @@ type scratch struct {
 	unpack []float32 // a block of dequantised panels
 	scores []float32 // attention weights of a block of rows
 	rows   []float32 // gathered queries or dequantised rows
-	codes  []uint8
 }
 
 // Kernels lists the kernels available on this CPU, fastest first.

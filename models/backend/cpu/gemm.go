@@ -127,9 +127,29 @@ type panels struct {
 // [from, to). The terms run over [0, k) in blocks of blockK. edge is scratch
 // for tiles that stick out of c, maxRows*maxPanels*panelWidth long.
 func (kr *kernel) multiply(rows, k int, a []float32, lda int, p panels, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
-	for k0 := 0; k0 < k; k0 += blockK {
-		kn := min(blockK, k-k0)
-		kr.multiplyBlock(rows, kn, a[k0:], lda, p.data[k0*panelWidth:], p.stride, p.cols, from, to, c, ldc, accumulate || k0 > 0, edge)
+	whole := min(to, p.cols/panelWidth)
+	for k0 := 0; k0 < k && from < whole; k0 += blockK {
+		kr.multiplyBlock(rows, min(blockK, k-k0), a[k0:], lda, p.data[k0*panelWidth:], p.stride, p.cols, from, whole, c, ldc, accumulate || k0 > 0, edge)
+	}
+	if whole == to {
+		return
+	}
+	// The last panel sticks out: its tiles are made aside, all terms at once.
+	col := max(from, whole) * panelWidth
+	width := p.cols - col
+	for i := 0; i < rows; i += maxRows {
+		m := min(maxRows, rows-i)
+		if accumulate {
+			for r := 0; r < m; r++ {
+				copy(edge[r*panelWidth:], c[(i+r)*ldc+col:][:width])
+			}
+		}
+		for k0 := 0; k0 < k; k0 += blockK {
+			kr.run(m, 1, min(blockK, k-k0), a[i*lda+k0:], lda, p.data[whole*p.stride+k0*panelWidth:], p.stride, edge, panelWidth, accumulate || k0 > 0)
+		}
+		for r := 0; r < m; r++ {
+			copy(c[(i+r)*ldc+col:][:width], edge[r*panelWidth:])
+		}
 	}
 }
 

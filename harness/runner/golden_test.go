@@ -639,3 +639,60 @@ func checkStories(t *testing.T, w *Workbench, c spec.Cell, root, file string, ex
 		}
 	}
 }
+
+// TestGoldenWholeTasks compares whole tasks, minutes of work: only with
+// SPLITBENCH_FULL=1.
+func TestGoldenWholeTasks(t *testing.T) {
+	if os.Getenv("SPLITBENCH_FULL") != "1" {
+		t.Skip("whole tasks take minutes: set SPLITBENCH_FULL=1")
+	}
+	root := sharedRoot(t)
+	w := bench(t)
+	files, err := filepath.Glob(filepath.Join(root, "golden", "lmeval", "full", "*.jsonl.gz"))
+	if err != nil || len(files) == 0 {
+		t.Fatal("no goldens of whole tasks")
+	}
+	for _, f := range files {
+		parts := strings.Split(filepath.Base(f), ".")
+		t.Run(parts[0]+"/"+parts[2], func(t *testing.T) {
+			c := spec.Cell{Model: goldenModel(root, parts[0]), Data: filepath.Join(root, "data"), Task: spec.Task{Name: parts[2]}, Protocol: parts[1]}
+			p, err := w.Prepare(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			docs := readLines[goldenDoc](t, f)
+			if len(docs) != len(p.Units) {
+				t.Fatalf("%d documents, expected %d", len(p.Units), len(docs))
+			}
+			rows := scoreAll(t, w, c, p)
+			verdicts, err := judge(p, rows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, compared, worst := 0, 0, 0.0
+			for i, d := range docs {
+				for k := range d.LL {
+					row := rows[next]
+					next++
+					if int(row.Tokens) != d.NCont[k] {
+						t.Errorf("document %d request %d: %d tokens, expected %d", i, k, row.Tokens, d.NCont[k])
+					}
+					if len(d.LL64) == 0 {
+						continue
+					}
+					dev := math.Abs(row.LogProb-d.LL64[k]) / (1 + math.Abs(d.LL64[k]))
+					worst = math.Max(worst, dev)
+					compared++
+					if dev > logProbTolerance {
+						t.Errorf("document %d request %d: %v, expected %v", i, k, row.LogProb, d.LL64[k])
+					}
+				}
+				v := verdicts[i]
+				if v.Acc != d.Acc || d.AccNorm != nil && v.AccNorm != *d.AccNorm || d.AccBytes != nil && v.AccBytes != *d.AccBytes {
+					t.Errorf("document %d: acc %v, acc_norm %v, acc_bytes %v, expected %v, %v, %v", i, v.Acc, v.AccNorm, v.AccBytes, d.Acc, d.AccNorm, d.AccBytes)
+				}
+			}
+			t.Logf("%d documents, %d log-likelihoods compared, largest deviation %.2g", len(docs), compared, worst)
+		})
+	}
+}

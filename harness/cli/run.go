@@ -80,7 +80,7 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 			if len(faults) > 0 {
 				return usageError{errors.Join(faults...)}
 			}
-			for i, sp := range specs {
+			for _, sp := range specs {
 				opts := o
 				opts.Version, opts.Command = Version(), append([]string{"splitbench"}, os.Args[1:]...)
 				opts.Progress = s.err
@@ -88,7 +88,7 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 				if opts.Out == "" {
 					opts.Out = filepath.Join("results", sp.Name)
 				}
-				if err := runOne(ctx, s, sp, args[i], opts); err != nil {
+				if err := runOne(ctx, s, sp, opts); err != nil {
 					return err
 				}
 			}
@@ -128,7 +128,7 @@ func interruptible(ctx context.Context, errOut io.Writer) (context.Context, cont
 	return ctx, func() { signal.Stop(signals); cancel() }
 }
 
-func runOne(ctx context.Context, s streams, sp *spec.Spec, path string, o runner.Options) error {
+func runOne(ctx context.Context, s streams, sp *spec.Spec, o runner.Options) error {
 	start := time.Now()
 	sum, err := runner.Run(ctx, sp, o)
 	if err != nil {
@@ -142,7 +142,7 @@ func runOne(ctx context.Context, s streams, sp *spec.Spec, path string, o runner
 		fmt.Fprintf(s.err, "computed again: %s\n", line)
 	}
 	if sum.Interrupted {
-		return fmt.Errorf("interrupted: %d of %d cells are saved in %s; go on with: splitbench run %s", sum.Skipped+sum.Computed-len(sum.Failed), sum.Cells, sum.Dir, path)
+		return fmt.Errorf("interrupted: %d of %d cells are saved in %s; go on with: %s", sum.Skipped+sum.Computed-len(sum.Failed), sum.Cells, sum.Dir, commandLine(o.Command))
 	}
 	r, err := results.OpenRun(sum.Dir)
 	if err != nil {
@@ -173,6 +173,17 @@ func runOne(ctx context.Context, s streams, sp *spec.Spec, path string, o runner
 		return fmt.Errorf("%d figures could not be made", len(sum.FigureProblems))
 	}
 	return nil
+}
+
+// commandLine joins arguments as a shell reads them.
+func commandLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		if quoted[i] = a; a == "" || strings.ContainsAny(a, " \t\n\"'\\$`*?[]{}()<>|&;#~!") {
+			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
 }
 
 // parseBytes reads a size such as 8GiB, 512MiB, 4GB or a number of bytes.

@@ -54,6 +54,7 @@ type knob struct {
 	// applies says whether the knob means anything at the point.
 	applies func(*Point) bool
 	text    func(*Point) string
+	words   bool // its values are words, not numbers
 }
 
 func isSplit(p *Point) bool     { return p.SplitLayer > 0 }
@@ -67,28 +68,28 @@ func floatText(v float64) string {
 }
 
 var knobs = []knob{
-	{"Split layer", isSplit, func(p *Point) string { return int32Text(p.SplitLayer) }},
-	{"Weight layer", func(p *Point) bool { return isQuantized(p) && p.WeightLayer != p.SplitLayer }, func(p *Point) string { return int32Text(p.WeightLayer) }},
-	{"Front (bits)", always, func(p *Point) string { return int32Text(p.FrontBits) }},
-	{"Back (bits)", always, func(p *Point) string { return int32Text(p.BackBits) }},
-	{"Group (weights)", isQuantized, func(p *Point) string { return int32Text(p.Group) }},
-	{"Codec", isSplit, func(p *Point) string {
+	{name: "Split layer", applies: isSplit, text: func(p *Point) string { return int32Text(p.SplitLayer) }},
+	{name: "Weight layer", applies: func(p *Point) bool { return isQuantized(p) && p.WeightLayer != p.SplitLayer }, text: func(p *Point) string { return int32Text(p.WeightLayer) }},
+	{name: "Front (bits)", applies: always, text: func(p *Point) string { return int32Text(p.FrontBits) }},
+	{name: "Back (bits)", applies: always, text: func(p *Point) string { return int32Text(p.BackBits) }},
+	{name: "Group (weights)", applies: isQuantized, text: func(p *Point) string { return int32Text(p.Group) }},
+	{name: "Codec", applies: isSplit, text: func(p *Point) string {
 		if p.Codec == "" {
 			return "off"
 		}
 		return p.Codec
-	}},
-	{"Threshold", hasCodec, func(p *Point) string { return floatText(p.Threshold) }},
-	{"Max activation (bits)", hasCodec, func(p *Point) string { return int32Text(p.MaxActivationBits) }},
-	{"Delta", hasCodec, func(p *Point) string { return floatText(p.Delta) }},
-	{"Max tokens", isSplit, func(p *Point) string {
+	}, words: true},
+	{name: "Threshold", applies: hasCodec, text: func(p *Point) string { return floatText(p.Threshold) }},
+	{name: "Max activation (bits)", applies: hasCodec, text: func(p *Point) string { return int32Text(p.MaxActivationBits) }},
+	{name: "Delta", applies: hasCodec, text: func(p *Point) string { return floatText(p.Delta) }},
+	{name: "Max tokens", applies: isSplit, text: func(p *Point) string {
 		if p.MaxTokens == 0 {
 			return "all"
 		}
 		return int32Text(p.MaxTokens)
 	}},
-	{"Include KV", isSplit, func(p *Point) string { return strconv.FormatBool(p.IncludeKV) }},
-	{"Seed", always, func(p *Point) string { return strconv.FormatInt(p.Seed, 10) }},
+	{name: "Include KV", applies: isSplit, text: func(p *Point) string { return strconv.FormatBool(p.IncludeKV) }, words: true},
+	{name: "Seed", applies: always, text: func(p *Point) string { return strconv.FormatInt(p.Seed, 10) }},
 }
 
 // varyingKnobs returns the knobs with more than one value where they apply, and
@@ -119,16 +120,37 @@ type pointRow struct {
 	cells []*CellResult
 }
 
+// pointRows groups cells by point. Cells whose points agree in every column but
+// whose labels differ (a knob without a column was swept) stay apart: their
+// rows have the label in place of the method's name.
 func pointRows(cells []CellResult) []pointRow {
-	var rows []pointRow
-	at := map[Point]int{}
+	type place struct {
+		point Point
+		label string
+	}
+	labels := map[Point]string{} // "" once there are several
 	for i := range cells {
 		p := cells[i].Point
 		p.Task = ""
-		k, ok := at[p]
+		if l, ok := labels[p]; !ok {
+			labels[p] = cells[i].Label
+		} else if l != cells[i].Label {
+			labels[p] = ""
+		}
+	}
+	var rows []pointRow
+	at := map[place]int{}
+	for i := range cells {
+		p := cells[i].Point
+		p.Task = ""
+		key := place{p, cells[i].Label}
+		k, ok := at[key]
 		if !ok {
 			k = len(rows)
-			at[p] = k
+			at[key] = k
+			if labels[p] == "" && cells[i].Label != "" {
+				p.Method = cells[i].Label
+			}
 			rows = append(rows, pointRow{point: p})
 		}
 		rows[k].cells = append(rows[k].cells, &cells[i])
@@ -139,7 +161,7 @@ func pointRows(cells []CellResult) []pointRow {
 func headColumns(varying []knob) []Column {
 	columns := []Column{{Name: "Model"}, {Name: "Protocol"}, {Name: "Method"}}
 	for _, k := range varying {
-		columns = append(columns, Column{Name: k.name, Numeric: true})
+		columns = append(columns, Column{Name: k.name, Numeric: !k.words})
 	}
 	return columns
 }
@@ -232,7 +254,7 @@ func summary(cells []CellResult, varying []knob, constant string) Table {
 				}
 			}
 		}
-		if sent.Tokens > 0 {
+		if sent.Tokens > 0 && r.point.Codec != "" { // sent exactly, without a message: no size to show
 			row[payload] = numeric(sent.PerToken(sent.Total))
 			if kv {
 				row[payload+1] = numeric(sent.PerToken(sent.KV))

@@ -181,3 +181,23 @@ func TestTablesOfNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestLabelsSeparateRows: a swept knob without a column must not merge two
+// points into one row.
+func TestLabelsSeparateRows(t *testing.T) {
+	cell := func(label string, acc float64) CellResult {
+		return CellResult{
+			Label: label, Point: Point{Model: "m", Task: "piqa", Protocol: "joint-bos", Method: "split", SplitLayer: 2, FrontBits: 4, BackBits: 16, Codec: "literal"},
+			Status: StatusOK, Primary: "acc", Metrics: []Metric{{Name: "acc", Value: acc, N: 1, HigherIsBetter: true}},
+		}
+	}
+	tables := Tables([]CellResult{cell("split search=tabq", .25), cell("split search=fixed", .75)})
+	if len(tables[0].Rows) != 2 {
+		t.Fatalf("%d rows, expected 2", len(tables[0].Rows))
+	}
+	for i, want := range []string{"split search=tabq", "split search=fixed"} {
+		if got := tables[0].Rows[i][2].Text; got != want {
+			t.Errorf("row %d has method %q, expected %q", i, got, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,10 +50,15 @@ func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
 	if f.source.MaxLength < 0 || f.source.BatchRows < 0 || f.source.Workers < 0 {
 		return nil, nil, usagef("--max-length, --batch-tokens and --workers must not be negative")
 	}
-	src := f.source
-	var err error
-	if src.Path, err = builtin.Resolve(src.Path); err != nil {
+	if err := checkKernel(f.source.Kernel); err != nil {
 		return nil, nil, err
+	}
+	src := f.source
+	for _, path := range []*string{&src.Path, &src.Tokenizer} {
+		var err error
+		if *path, err = builtin.Resolve(*path); err != nil {
+			return nil, nil, usageError{err}
+		}
 	}
 	l, err := exec.Open(src)
 	if err != nil {
@@ -74,14 +80,23 @@ func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
 	return l, s, nil
 }
 
+// checkKernel refuses a kernel that does not run here.
+func checkKernel(name string) error {
+	if name != "" && !slices.Contains(exec.Kernels(), name) {
+		return usagef("--kernel %s is not available here, expected one of %s", name, strings.Join(exec.Kernels(), ", "))
+	}
+	return nil
+}
+
 // openTokenizer loads the tokenizer that the two flags name.
 func openTokenizer(model, file string) (tokenizer.Tokenizer, error) {
-	path, err := builtin.Resolve(model)
-	if err != nil {
-		return nil, err
-	}
+	path := model
 	if file != "" {
-		return tokenizer.Load(file)
+		path = file
+	}
+	path, err := builtin.Resolve(path)
+	if err != nil {
+		return nil, usageError{err}
 	}
 	return tokenizer.Load(path)
 }

@@ -68,6 +68,9 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 			if o.MemoryLimit, err = parseBytes(memory); err != nil {
 				return usageError{err}
 			}
+			if err := checkKernel(o.Kernel); err != nil {
+				return err
+			}
 			ctx, stop := interruptible(cmd.Context(), s.err)
 			defer stop()
 			specs := make([]*spec.Spec, len(args))

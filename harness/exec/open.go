@@ -72,6 +72,9 @@ func tokenizerPath(s Source) string {
 	return s.Path
 }
 
+// Kernels lists the CPU kernels that run here, fastest first.
+func Kernels() []string { return cpu.Kernels() }
+
 // OpenTokenizer reads the tokenizer file or folder at path, or looks beside
 // the model when path is empty; nil when there is none beside the model.
 func OpenTokenizer(model, path string) (tokenizer.Tokenizer, error) {
@@ -93,7 +96,7 @@ func OpenTokenizer(model, path string) (tokenizer.Tokenizer, error) {
 // RequireTokenizer returns the tokenizer or says how to name one.
 func (l *Loaded) RequireTokenizer() (tokenizer.Tokenizer, error) {
 	if l.Tokenizer == nil {
-		return nil, fmt.Errorf("%s: no tokenizer beside the model (tokenizer.json, tokenizer.model or tokenizer.bin), name one", l.Checkpoint.Dir)
+		return nil, fmt.Errorf("%s: no tokenizer beside the model (tokenizer.json, tokenizer.model or tokenizer.bin), name one with --tokenizer", l.Checkpoint.Dir)
 	}
 	return l.Tokenizer, nil
 }

@@ -98,7 +98,7 @@ func (w *Workbench) Tokenizer(m spec.Model) (tokenizer.Tokenizer, error) {
 		return nil, err
 	}
 	if t == nil {
-		return nil, fmt.Errorf("model %s: no tokenizer beside %s, name one with the key tokenizer", m.Name, m.Path)
+		return nil, fmt.Errorf("model %s: no tokenizer beside %s, name one with the key tokenizer of the model", m.Name, m.Path)
 	}
 	w.tokenizers[key] = t
 	return t, nil
@@ -215,8 +215,11 @@ func (w *Workbench) Prepare(c spec.Cell) (*Prepared, error) {
 		return p, nil
 	}
 	p, err := w.prepare(c)
+	if prefix := "task " + c.Task.Name + ": "; err != nil && !strings.HasPrefix(err.Error(), prefix) {
+		err = fmt.Errorf("%s%w", prefix, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("task %s: %w", c.Task.Name, err)
+		return nil, err
 	}
 	w.prepared[key] = p
 	return p, nil

@@ -27,13 +27,14 @@ var imports = map[string][]string{
 	"models/backend/cpu/kernelgen": {},
 	"models/checkpoint":            {},
 	"models/tokenizer":             {},
+	"models/hub":                   {},
 	"models/decoder":               {"models/backend", "models/checkpoint"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
 	"harness/builtin":              {"models/checkpoint"},
-	"harness/exec":                 {"compress", "experiments/spec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer"},
+	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
 	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},
-	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "harness/runner", "models/checkpoint", "models/tokenizer", "results", "tasks"},
+	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "harness/runner", "models/checkpoint", "models/hub", "models/tokenizer", "results", "tasks"},
 }
 
 // testImports may be used in addition by a package's tests.
@@ -41,7 +42,6 @@ var testImports = map[string][]string{
 	"compress":           {"compress/codectest"},
 	"models/backend/cpu": {"models/backend/backendtest"},
 	"models/decoder":     {"models/backend/cpu"},
-	"harness/exec":       {"harness/builtin"},
 }
 
 // TestImports holds the direction of the architecture.

@@ -311,10 +311,17 @@ func (k *key) rangeText() string {
 	return ", " + show(k.low) + " or more"
 }
 
-// expand resolves ~/ and ${NAME} in a path and makes it absolute. A form builtin:NAME stays as it is.
+// expand resolves ~/ and ${NAME} in a path and makes it absolute. The forms builtin:NAME and hub:NAME stay
+// as they are.
 func (r *reader) expand(s string, at position) (string, error) {
 	if s == "" {
 		return "", errors.New("the path is empty")
+	}
+	if rest, ok := strings.CutPrefix(s, "hub:"); ok {
+		if rest == "" {
+			return "", errors.New("hub: is followed by no name")
+		}
+		return s, nil
 	}
 	if rest, ok := strings.CutPrefix(s, "builtin:"); ok {
 		if !nameForm.MatchString(rest) {

@@ -18,7 +18,8 @@
 // file:line:col: message, expected what.
 //
 // Paths may hold ${NAME} and begin with ~/; a relative path is relative to the folder of the file it is
-// written in (for --set: to the working directory). A path of the form builtin:NAME is passed on as it is.
+// written in (for --set: to the working directory). Paths of the forms builtin:NAME and
+// hub:ORG/NAME (with @REVISION) are passed on as they are.
 // In sweep, zip holds lists of axes that advance together and exclude drops the points that match
 // all of its entries; an axis replaces the value a method states itself.
 package spec

@@ -32,7 +32,7 @@ type written struct {
 // A Model is one checkpoint to run.
 type Model struct {
 	Name      string
-	Path      string // absolute, or builtin:NAME
+	Path      string // absolute, builtin:NAME, or hub:ORG/NAME
 	Tokenizer string // absolute; empty: looked for beside the model
 	MaxLength int    // tokens in one forward pass; 0: the model's own limit
 }

@@ -106,15 +106,15 @@ func TestPaths(t *testing.T) {
 	s, err := Parse("/top/e/x.yaml", []byte(`
 name: x
 data: ~/data
-models: [{name: a, path: "${SHARED}/a", tokenizer: ../tok}, {name: b, path: "builtin:tiny"}]
+models: [{name: a, path: "${SHARED}/a", tokenizer: ../tok}, {name: b, path: "builtin:tiny"}, {name: c, path: "hub:org/name@main"}]
 tasks: [{name: piqa, path: p.jsonl, labels: "${SHARED}${HOME}"}, boolq]
 methods: [{name: fp32}]
 `), LoadOptions{Env: fixedEnv("HOME", "/home/u", "SHARED", "/sh")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{s.Data, s.Models[0].Path, s.Models[0].Tokenizer, s.Models[1].Path, s.Tasks[0].Path, s.Tasks[0].Labels}
-	want := []string{"/home/u/data", "/sh/a", "/top/tok", "builtin:tiny", "/top/e/p.jsonl", "/sh/home/u"}
+	got := []string{s.Data, s.Models[0].Path, s.Models[0].Tokenizer, s.Models[1].Path, s.Models[2].Path, s.Tasks[0].Path, s.Tasks[0].Labels}
+	want := []string{"/home/u/data", "/sh/a", "/top/tok", "builtin:tiny", "hub:org/name@main", "/top/e/p.jsonl", "/sh/home/u"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("paths (-want +got):\n%s", d)
 	}

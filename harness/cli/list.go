@@ -13,13 +13,15 @@ import (
 	"splitbench/experiments/spec"
 	"splitbench/figures"
 	"splitbench/harness/builtin"
+	"splitbench/harness/exec"
 	"splitbench/harness/runner"
 	"splitbench/models/checkpoint"
 	"splitbench/tasks"
 )
 
 func newList(s streams) *cobra.Command {
-	return &cobra.Command{
+	var check, tokenizerPath string
+	c := &cobra.Command{
 		Use:       "list models|tasks|methods|experiments|figures|keys",
 		Short:     "List what can be used in a spec",
 		Example:   `  splitbench list tasks`,
@@ -31,9 +33,24 @@ func newList(s streams) *cobra.Command {
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
+			if check != "" {
+				if args[0] != "models" {
+					return usagef("--check is for list models")
+				}
+				return checkModel(s, check, tokenizerPath)
+			}
 			t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 			switch args[0] {
 			case "models":
+				fmt.Fprintln(t, "model\thub name\tparameters\tlayers\twidth\tKV width\tKV bytes/token (16 bit)\tlicence")
+				for _, k := range checkpoint.KnownModels() {
+					licence := k.Licence
+					if k.Gated {
+						licence += " (gated: accept it on the model's page)"
+					}
+					fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", k.Name, k.Hub, k.Parameters(), k.Config.Layers, k.Config.HiddenSize, k.Config.KVWidth(), k.Config.KVBytesPerToken(2), licence)
+				}
+				fmt.Fprintln(t)
 				fmt.Fprintln(t, "path\twhat")
 				names, about := builtin.Names()
 				for i, n := range names {
@@ -76,6 +93,38 @@ func newList(s streams) *cobra.Command {
 			return t.Flush()
 		},
 	}
+	c.Flags().StringVar(&check, "check", "", "with models: say whether this folder or file is complete and loadable")
+	c.Flags().StringVar(&tokenizerPath, "tokenizer", "", "with --check: tokenizer file or folder, when it is not in the model's folder")
+	return c
+}
+
+// checkModel opens a model and its tokenizer without reading the weights.
+func checkModel(s streams, path, tokenizerPath string) error {
+	path, err := exec.Locate(path)
+	if err != nil {
+		return usageError{err}
+	}
+	c, err := checkpoint.Open(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	cfg := c.Config
+	perLayer, total := cfg.ParameterCount()
+	fmt.Fprintf(s.out, "%s: complete, %s, %d layers of %d parameters, %d in all, width %d, %d heads (%d key/value) of %d, vocabulary %d, %d positions, %d KV bytes per token at 16 bit\n",
+		path, cfg.Architecture, cfg.Layers, perLayer, total, cfg.HiddenSize, cfg.Heads, cfg.KVHeads, cfg.HeadDim, cfg.VocabSize, cfg.MaxPositions, cfg.KVBytesPerToken(2))
+	t, err := exec.OpenTokenizer(path, tokenizerPath)
+	switch {
+	case err != nil:
+		return err
+	case t == nil:
+		fmt.Fprintln(s.out, "no tokenizer beside it: name one with --tokenizer")
+	case t.Size() > cfg.VocabSize:
+		return fmt.Errorf("%s: the tokenizer has %d tokens, the model only %d", path, t.Size(), cfg.VocabSize)
+	default:
+		fmt.Fprintf(s.out, "tokenizer: %s, %d tokens\n", t.Kind(), t.Size())
+	}
+	return nil
 }
 
 // placeholderEnv lets a spec be described where its data is absent.

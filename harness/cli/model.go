@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"splitbench/experiments/spec"
-	"splitbench/harness/builtin"
 	"splitbench/harness/exec"
 	"splitbench/models/tokenizer"
 )
@@ -25,7 +24,7 @@ type modelFlags struct {
 }
 
 func (f *modelFlags) add(c *cobra.Command, withMethod bool) {
-	c.Flags().StringVar(&f.source.Path, "model", "", "model: Hugging Face folder, llama2.c .bin file, or builtin:NAME")
+	c.Flags().StringVar(&f.source.Path, "model", "", "model: Hugging Face folder, llama2.c .bin file, ORG/NAME[@REVISION] in the hub cache, or builtin:NAME")
 	c.Flags().StringVar(&f.source.Tokenizer, "tokenizer", "", "tokenizer file or folder (default: found beside the model)")
 	c.Flags().IntVar(&f.source.MaxLength, "max-length", 0, "longest input in tokens; longer ones lose tokens on the left (default: the model's own limit)")
 	c.Flags().IntVar(&f.source.BatchRows, "batch-tokens", exec.DefaultBatchRows, "tokens of one forward pass; results do not depend on it")
@@ -56,7 +55,7 @@ func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
 	src := f.source
 	for _, path := range []*string{&src.Path, &src.Tokenizer} {
 		var err error
-		if *path, err = builtin.Resolve(*path); err != nil {
+		if *path, err = exec.Locate(*path); err != nil {
 			return nil, nil, usageError{err}
 		}
 	}
@@ -94,7 +93,7 @@ func openTokenizer(model, file string) (tokenizer.Tokenizer, error) {
 	if file != "" {
 		path = file
 	}
-	path, err := builtin.Resolve(path)
+	path, err := exec.Locate(path)
 	if err != nil {
 		return nil, usageError{err}
 	}

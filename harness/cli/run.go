@@ -65,13 +65,13 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 				return usagef("--out is for one spec, %d were given", len(args))
 			}
 			var err error
-			if o.MemoryLimit, err = parseBytes(memory); err != nil {
-				return usageError{err}
+			if o.MemoryLimit, err = memoryLimit(memory); err != nil {
+				return err
 			}
 			if err := checkKernel(o.Kernel); err != nil {
 				return err
 			}
-			ctx, stop := interruptible(cmd.Context(), s.err)
+			ctx, stop := interruptible(cmd.Context(), s.err, "finishing the block in hand")
 			defer stop()
 			specs := make([]*spec.Spec, len(args))
 			var faults []error
@@ -103,7 +103,7 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 	f.StringArrayVar(&set, "set", nil, "override a key of the spec, as in sweep.tau=[1,5]; may be repeated")
 	f.BoolVar(&o.Wait, "wait", false, "wait when another process works in the run directory, instead of refusing")
 	f.DurationVar(&o.CellTimeout, "cell-timeout", 0, "give up on a cell after this time, as in 30m (its status becomes timeout)")
-	f.StringVar(&memory, "memory-limit", "", "do not start cells that need more, as in 8GiB (their status becomes oom)")
+	f.StringVar(&memory, "memory-limit", "", "do not start cells that need more, as in 8GiB (their status becomes oom; default: what this machine has available)")
 	f.IntVar(&o.BatchRows, "batch-tokens", 0, "tokens of one forward pass (default 2048); results do not depend on it")
 	f.IntVar(&o.Workers, "workers", 0, "CPU workers (default: all cores); results do not depend on it")
 	f.StringVar(&o.Kernel, "kernel", "", "CPU kernel: avx512, avx2 or go (default: the fastest); results do not depend on it")
@@ -112,7 +112,7 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 
 // interruptible returns a context that the first interrupt cancels; the
 // second one ends the program.
-func interruptible(ctx context.Context, errOut io.Writer) (context.Context, context.CancelFunc) {
+func interruptible(ctx context.Context, errOut io.Writer, then string) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt)
@@ -123,7 +123,7 @@ func interruptible(ctx context.Context, errOut io.Writer) (context.Context, cont
 			return
 		case <-signals:
 		}
-		fmt.Fprintln(errOut, "\nfinishing the block in hand (interrupt again to stop at once)")
+		fmt.Fprintf(errOut, "\n%s (interrupt again to stop at once)\n", then)
 		cancel()
 		<-signals
 		os.Exit(exitFailed)
@@ -187,6 +187,18 @@ func commandLine(args []string) string {
 		}
 	}
 	return strings.Join(quoted, " ")
+}
+
+// memoryLimit is the flag's value, or what this machine has available.
+func memoryLimit(text string) (int64, error) {
+	if text == "" {
+		return runner.AvailableMemory(), nil
+	}
+	n, err := parseBytes(text)
+	if err != nil {
+		return 0, usageError{err}
+	}
+	return n, nil
 }
 
 // parseBytes reads a size such as 8GiB, 512MiB, 4GB or a number of bytes.

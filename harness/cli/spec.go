@@ -49,11 +49,14 @@ this machine is a fault.`,
 func newPlan(s streams) *cobra.Command {
 	var set []string
 	var o runner.Compute
+	var memory string
 	c := &cobra.Command{
 		Use:   "plan SPEC.yaml",
 		Short: "Show the cells of a spec, the tokens to score, memory and cost",
-		Long: `Tokenises the tasks but loads no weights. Memory is what this process needs; the
-columns of Eq. 1 and 2 are what the paper's edge device would hold (layers 1..l).`,
+		Long: `Tokenises the tasks but loads no weights. Weights, quantised, KV and workspace are the
+memory of this process; the columns of Eq. 1 and 2 are what the paper's edge device
+would hold (layers 1..l). Cells that do not fit the memory of this machine (or
+--memory-limit) are refused with the figure, exit code 1.`,
 		Example: `  splitbench plan experiments/real-smoke.yaml`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -70,11 +73,19 @@ columns of Eq. 1 and 2 are what the paper's edge device would hold (layers 1..l)
 				}
 				return err
 			}
-			return p.Write(s.out)
+			if err := p.Write(s.out); err != nil {
+				return err
+			}
+			limit, err := memoryLimit(memory)
+			if err != nil {
+				return err
+			}
+			return p.Check(limit)
 		},
 	}
 	c.Flags().StringArrayVar(&set, "set", nil, "override a key of the spec; may be repeated")
 	c.Flags().IntVar(&o.BatchRows, "batch-tokens", 0, "tokens of one forward pass (default 2048)")
+	c.Flags().StringVar(&memory, "memory-limit", "", "memory a cell may need, as in 8GiB (default: what this machine has available)")
 	return c
 }
 

@@ -202,6 +202,7 @@ type Payload struct {
 // sequence is the state of one text on both sides of the link.
 type sequence struct {
 	ids     []int32
+	length  int // positions in all: edge and cloud choose rotations by it
 	done    int // rows computed
 	cache   backend.Cache
 	crossed bool // the cloud has taken over
@@ -221,7 +222,7 @@ func (s *Session) advance(seqs []*sequence, n []int) (backend.Matrix, error) {
 		b := &e.batch
 		b.Reset()
 		for i, q := range seqs {
-			b.Add(q.ids[q.done:q.done+n[i]], q.done, q.cache)
+			b.AddPart(q.ids[q.done:q.done+n[i]], q.done, q.length, q.cache)
 			q.done += n[i]
 		}
 		x, err := s.edge.Embed(&e.work, b)
@@ -255,7 +256,7 @@ func (s *Session) advance(seqs []*sequence, n []int) (backend.Matrix, error) {
 	b.Reset()
 	for i, q := range seqs {
 		if onEdge[i] > 0 {
-			b.Add(q.ids[q.done:q.done+onEdge[i]], q.done, q.cache)
+			b.AddPart(q.ids[q.done:q.done+onEdge[i]], q.done, q.length, q.cache)
 		}
 	}
 	if b.Rows() > 0 {
@@ -285,7 +286,7 @@ func (s *Session) advance(seqs []*sequence, n []int) (backend.Matrix, error) {
 		for i, q := range seqs {
 			if rest[i] > 0 {
 				from := q.done + onEdge[i]
-				b.Add(q.ids[from:from+rest[i]], from, q.cache)
+				b.AddPart(q.ids[from:from+rest[i]], from, q.length, q.cache)
 			}
 		}
 		h, err := cloud.Embed(&e.work, b)
@@ -309,7 +310,7 @@ func (s *Session) advance(seqs []*sequence, n []int) (backend.Matrix, error) {
 	// Cloud: layers l+1..L of all rows.
 	b.Reset()
 	for i, q := range seqs {
-		b.Add(q.ids[q.done:q.done+n[i]], q.done, q.cache)
+		b.AddPart(q.ids[q.done:q.done+n[i]], q.done, q.length, q.cache)
 		q.done += n[i]
 	}
 	if err := cloud.Blocks(&e.work, x, b, l+1, s.layers); err != nil {
@@ -406,7 +407,7 @@ func (s *Session) handOver(seqs []*sequence, onEdge, rest []int) error {
 			continue
 		}
 		if !s.method.IncludeKV {
-			b.Add(q.ids[:rows], 0, q.cache)
+			b.AddPart(q.ids[:rows], 0, q.length, q.cache)
 			continue
 		}
 		if s.method.Codec == nil {
@@ -541,7 +542,7 @@ func (s *Session) scoreBatch(reqs []Request, batch [][]int, answers []Answer) er
 		if err != nil {
 			return err
 		}
-		seqs[i] = &sequence{ids: reqs[g[0]].Input, cache: c}
+		seqs[i] = &sequence{ids: reqs[g[0]].Input, length: len(reqs[g[0]].Input), cache: c}
 		n[i] = len(seqs[i].ids)
 		for _, r := range g {
 			span[i] = max(span[i], len(reqs[r].Targets))

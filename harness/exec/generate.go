@@ -40,7 +40,7 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, maxNew int, samp
 		return err
 	}
 	defer e.giveCache(cache)
-	q := &sequence{ids: append([]int32(nil), prompt...), cache: cache}
+	q := &sequence{ids: append([]int32(nil), prompt...), length: len(prompt) + maxNew, cache: cache}
 	if err := e.reserve(&e.scored, 1); err != nil {
 		return err
 	}

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"splitbench/harness/builtin"
 	"splitbench/models/backend"
 	"splitbench/models/backend/cpu"
 	"splitbench/models/checkpoint"
 	"splitbench/models/decoder"
+	"splitbench/models/hub"
 	"splitbench/models/tokenizer"
 )
 
@@ -74,6 +77,33 @@ func tokenizerPath(s Source) string {
 
 // Kernels lists the CPU kernels that run here, fastest first.
 func Kernels() []string { return cpu.Kernels() }
+
+// HubPrefix marks a model path of a spec as a name on the hub.
+const HubPrefix = "hub:"
+
+// Locate turns a model name into a path: builtin:NAME into the folder of the
+// built-in, hub:ORG/NAME or ORG/NAME (with @REVISION; a path of that name on
+// disk comes first) into its snapshot in the local hub cache, anything else
+// into itself. It never downloads.
+func Locate(name string) (string, error) {
+	if strings.HasPrefix(name, builtin.Prefix) || name == "" {
+		return builtin.Resolve(name)
+	}
+	if repo, ok := strings.CutPrefix(name, HubPrefix); ok {
+		r, err := hub.ParseRepo(repo)
+		if err != nil {
+			return "", err
+		}
+		return hub.Resolve(r.String())
+	}
+	if _, err := os.Stat(name); err == nil || filepath.IsAbs(name) || strings.Count(name, "/") != 1 || strings.HasPrefix(name, ".") {
+		return name, nil
+	}
+	if _, err := hub.ParseRepo(name); err != nil {
+		return name, nil // no name on the hub: a path that does not exist
+	}
+	return hub.Resolve(name)
+}
 
 // OpenTokenizer reads the tokenizer file or folder at path, or looks beside
 // the model when path is empty; nil when there is none beside the model.

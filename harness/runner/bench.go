@@ -65,7 +65,7 @@ func (w *Workbench) Config(m spec.Model) (checkpoint.Config, error) {
 	if c, ok := w.configs[m.Path]; ok {
 		return c, nil
 	}
-	path, err := builtin.Resolve(m.Path)
+	path, err := exec.Locate(m.Path)
 	if err != nil {
 		return checkpoint.Config{}, err
 	}
@@ -89,7 +89,7 @@ func (w *Workbench) Tokenizer(m spec.Model) (tokenizer.Tokenizer, error) {
 	if t, ok := w.tokenizers[key]; ok {
 		return t, nil
 	}
-	path, err := builtin.Resolve(m.Path)
+	path, err := exec.Locate(m.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (w *Workbench) ModelDigest(m spec.Model) (string, error) {
 	if d, ok := w.digests[m.Path]; ok {
 		return d, nil
 	}
-	path, err := builtin.Resolve(m.Path)
+	path, err := exec.Locate(m.Path)
 	if err != nil {
 		return "", err
 	}
@@ -146,7 +146,7 @@ func (w *Workbench) Open(m spec.Model) (*exec.Loaded, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	path, err := builtin.Resolve(m.Path)
+	path, err := exec.Locate(m.Path)
 	if err != nil {
 		return nil, err
 	}

@@ -236,7 +236,7 @@ func TestGoldenSmallRuns(t *testing.T) {
 // another family, and the edge cases of every model.
 func TestGoldenIDs(t *testing.T) {
 	root := sharedRoot(t)
-	for _, name := range []string{"rand_llama3", "stories260k", "babyllama105", "rand_llama2"} {
+	for _, name := range []string{"rand_llama3", "rand_qwen2", "stories260k", "babyllama105", "rand_llama2"} {
 		dir := filepath.Join(root, "golden", "lmeval", "models", name)
 		if name == "stories260k" || name == "babyllama105" {
 			dir = filepath.Join(root, "data", name, "hf")
@@ -276,7 +276,7 @@ func TestGoldenIDs(t *testing.T) {
 				add(e.Context, e.Scored, max, *e.LL64)
 			}
 		}
-		if name == "rand_llama3" {
+		if name == "rand_llama3" || name == "rand_qwen2" {
 			for _, task := range []string{"piqa", "arc_easy", "winogrande", "boolq"} {
 				for _, d := range readLines[goldenDoc](t, filepath.Join(root, "golden", "lmeval", "small", name, "joint-bos", task+".jsonl.gz"))[:10] {
 					for _, r := range d.Req {

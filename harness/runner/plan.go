@@ -3,6 +3,7 @@ package runner
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -124,16 +125,32 @@ func measureRate(c Compute) (float64, error) {
 	return 2 * rows * width * width * float64(n) / time.Since(start).Seconds(), nil
 }
 
+// Check returns an error that lists the cells which need more than limit
+// bytes.
+func (p *Plan) Check(limit int64) error {
+	var lines []string
+	for i, c := range p.Cells {
+		if m := c.Memory; limit > 0 && m.Total() > limit {
+			lines = append(lines, fmt.Sprintf("cell %d (%s %s, %s) needs %s (weights %s, quantised %s, KV %s, workspace %s), %s may be used",
+				i+1, c.Model, c.Task, c.Label, bytesText(m.Total()), bytesText(m.Weights), bytesText(m.Quantised), bytesText(m.Cache), bytesText(m.Workspace), bytesText(limit)))
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w:\n%s", ErrMemory, strings.Join(lines, "\n"))
+}
+
 // Write prints the plan as a table.
 func (p *Plan) Write(out io.Writer) error {
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "cell\tmodel\ttask\tmethod\tdocs\tskipped\trequests\ttokens\tscored\tmemory\tedge weights (Eq. 1)\tedge KV (Eq. 2)\tGFLOP")
+	fmt.Fprintln(t, "cell\tmodel\ttask\tmethod\tdocs\tskipped\trequests\ttokens\tscored\tweights\tquantised\tKV\tworkspace\tedge weights (Eq. 1)\tedge KV (Eq. 2)\tGFLOP")
 	for i, c := range p.Cells {
 		edge, kv := "-", "-"
 		if c.EdgeBits > 0 {
 			edge, kv = bytesText(c.EdgeBits/8), bytesText(c.CacheBits/8)
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%.1f\n", i+1, c.Model, c.Task, c.Label, c.Documents, c.Skipped, c.Requests, c.InputTokens, c.ScoredTokens, bytesText(c.Memory.Total()), edge, kv, c.FLOP/1e9)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%.1f\n", i+1, c.Model, c.Task, c.Label, c.Documents, c.Skipped, c.Requests, c.InputTokens, c.ScoredTokens, bytesText(c.Memory.Weights), bytesText(c.Memory.Quantised), bytesText(c.Memory.Cache), bytesText(c.Memory.Workspace), edge, kv, c.FLOP/1e9)
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -416,6 +416,14 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+func TestMeminfo(t *testing.T) {
+	for text, want := range map[string]int64{"MemTotal: 5 kB\nMemAvailable:    1024 kB\n": 1 << 20, "": 0, "MemAvailable: x kB": 0, "MemAvailable: -5 kB": 0} {
+		if got := meminfoAvailable(text); got != want {
+			t.Errorf("%q: %d, expected %d", text, got, want)
+		}
+	}
+}
+
 // TestPlan: tokens and documents of a plan are those of the prepared tasks.
 func TestPlan(t *testing.T) {
 	s, err := spec.Load(longSpec(t), spec.LoadOptions{})
@@ -442,6 +450,12 @@ func TestPlan(t *testing.T) {
 	}
 	if p.InputTokens != sum || p.FLOP <= 0 || p.EstimateSeconds <= 0 {
 		t.Errorf("plan %d tokens, cells %d; %v operations, %v seconds", p.InputTokens, sum, p.FLOP, p.EstimateSeconds)
+	}
+	if err := p.Check(0); err != nil {
+		t.Error(err)
+	}
+	if err := p.Check(1 << 20); !errors.Is(err, ErrMemory) || strings.Count(err.Error(), "needs") != 4 {
+		t.Errorf("error %v, expected one line for each of the 4 cells", err)
 	}
 	var b bytes.Buffer
 	if err := p.Write(&b); err != nil || strings.Count(b.String(), "\n") != 6 {

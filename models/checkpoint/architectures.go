@@ -10,6 +10,10 @@ type architecture struct {
 	// normEpsilon is rms_norm_eps where the config leaves it out.
 	normEpsilon float64
 	ropeTypes   []string // keys of ropeKeys
+	// ropeAliases maps other names of rotary embedding types to those of ropeTypes.
+	ropeAliases map[string]string
+	// partialRotary says that partial_rotary_factor counts. Where it does not, it must be 1.
+	partialRotary bool
 	// read fills in what the families differ in.
 	read func(f *configFields, c *Config)
 	// neutral lists keys that would change the computation, with the values under which they do not.
@@ -23,6 +27,9 @@ type architecture struct {
 // architectures is the table of supported model families.
 var architectures = []*architecture{
 	&llama,
+	&qwen2,
+	&mistral,
+	&phi3,
 }
 
 // tensorSet lists the tensors of a model: those that exist once, and those of one layer with the name after
@@ -34,6 +41,14 @@ type tensorSet struct {
 type tensorSpec struct {
 	name  string
 	shape []int
+	// parts are the names under which a fused matrix is offered instead of its own, in the order of its rows.
+	parts []tensorPart
+}
+
+// tensorPart is a range of rows of a fused matrix.
+type tensorPart struct {
+	name string
+	rows int
 }
 
 // Names of tensors that checks speak about.
@@ -76,6 +91,26 @@ var (
 	onlyFalse = func(v value) bool { return string(v) == "false" }
 	onlyOne   = func(v value) bool { return v.isNumber() && v.equal(value("1")) }
 )
+
+// denseNeutral lists the keys of related families that no family of the table computes.
+var denseNeutral = []neutralKey{
+	{"attention_chunk_size", onlyNull, "null"},
+	{"no_rope_layers", onlyNull, "null"},
+	{"attn_logit_softcapping", onlyNull, "null"},
+	{"final_logit_softcapping", onlyNull, "null"},
+	{"embedding_multiplier", onlyOne, "1"},
+	{"residual_multiplier", onlyOne, "1"},
+	{"attention_multiplier", onlyNull, "null"},
+	{"logits_scaling", onlyOne, "1"},
+	{"logit_scale", onlyOne, "1"},
+	{"use_qk_norm", onlyFalse, "false"},
+	{"qk_layernorm", onlyFalse, "false"},
+	{"num_local_experts", onlyNull, "null"},
+	{"num_experts", onlyNull, "null"},
+	{"n_routed_experts", onlyNull, "null"},
+	{"is_encoder_decoder", onlyFalse, "false"},
+	{"add_cross_attention", onlyFalse, "false"},
+}
 
 // refuseUnsupported reports keys whose values ask for something that the decoder does not compute. It knows
 // the keys of related families, which a config may carry under a supported architecture; keys it does not

@@ -50,8 +50,9 @@ func Open(path string) (*Checkpoint, error) {
 	return c, nil
 }
 
-// Tensor returns the weight called name, for example model.layers.0.self_attn.q_proj.weight. For a tied model
-// lm_head.weight is the embedding, under the embedding's own name.
+// Tensor returns the weight called name, for example model.layers.0.self_attn.q_proj.weight. All families have the
+// names of Llama: where a checkpoint stores several weights as one matrix, each is a view of its rows. For a tied
+// model lm_head.weight is the embedding, under the embedding's own name.
 func (c *Checkpoint) Tensor(name string) (Tensor, error) {
 	t, ok := c.weights[name]
 	if !ok && name == headName && c.Config.TiedEmbeddings {
@@ -89,7 +90,7 @@ func (c *Checkpoint) Close() error {
 //	"splitbench checkpoint 1\n"
 //	"<key> <value>\n" for each setting of the Config that is not zero or empty, StoredDType excepted, with
 //	    the keys and in the order of Config.settings, integers in decimal, other numbers in the shortest
-//	    decimal form, token ids joined by ","
+//	    decimal form, the elements of a list joined by ","
 //	for each tensor of Names: "tensor <name> <dtype> <dimensions joined by "x">\n" and the stored
 //	    little-endian bytes, row by row in the order that Tensor.Rows gives
 func (c *Checkpoint) Digest() (string, error) { return c.digest() }
@@ -141,14 +142,20 @@ func (c Config) settings() string {
 			line(key, "true")
 		}
 	}
-	tokens := func(key string, ids []int32) {
-		var texts []string
-		for _, id := range ids {
-			texts = append(texts, strconv.Itoa(int(id)))
+	list := func(key string, n int, text func(i int) string) {
+		texts := make([]string, n)
+		for i := range texts {
+			texts[i] = text(i)
 		}
-		if len(texts) > 0 {
+		if n > 0 {
 			line(key, strings.Join(texts, ","))
 		}
+	}
+	tokens := func(key string, ids []int32) {
+		list(key, len(ids), func(i int) string { return strconv.Itoa(int(ids[i])) })
+	}
+	factors := func(key string, f []float64) {
+		list(key, len(f), func(i int) string { return strconv.FormatFloat(f[i], 'g', -1, 64) })
 	}
 	line("architecture", c.Architecture)
 	integer("hidden_size", c.HiddenSize)
@@ -164,13 +171,19 @@ func (c Config) settings() string {
 	flag("attention_bias", c.AttentionBias)
 	flag("output_bias", c.OutputBias)
 	flag("mlp_bias", c.MLPBias)
-	integer("sliding_window", c.SlidingWindow)
+	list("windows", len(c.Windows), func(i int) string { return strconv.Itoa(c.Windows[i]) })
 	number("rope_theta", c.Rope.Theta)
 	line("rope_type", c.Rope.Type)
 	number("rope_factor", c.Rope.Factor)
 	number("rope_low_freq_factor", c.Rope.LowFreqFactor)
 	number("rope_high_freq_factor", c.Rope.HighFreqFactor)
+	number("rope_beta_fast", c.Rope.BetaFast)
+	number("rope_beta_slow", c.Rope.BetaSlow)
+	factors("rope_short_factors", c.Rope.ShortFactors)
+	factors("rope_long_factors", c.Rope.LongFactors)
 	integer("rope_original_max_positions", c.Rope.OriginalMaxPositions)
+	number("rope_attention_factor", c.Rope.AttentionFactor)
+	integer("rope_width", c.Rope.Width)
 	tokens("bos", c.BOS)
 	tokens("eos", c.EOS)
 	return b.String()
@@ -236,7 +249,9 @@ func ignoredTensor(name string) bool { return strings.HasSuffix(name, "rotary_em
 func (c *Checkpoint) selectWeights(stored map[string]Tensor, source string) error {
 	arch, _ := architectureByName(c.Config.Architecture)
 	set := arch.tensors(c.Config)
-	take := func(name string, shape []int) error {
+	used := make(map[string]bool)
+	take := func(prefix string, spec tensorSpec) error {
+		name := prefix + spec.name
 		t, ok := stored[name]
 		if !ok {
 			if name == headName {
@@ -244,14 +259,22 @@ func (c *Checkpoint) selectWeights(stored map[string]Tensor, source string) erro
 			}
 			return fmt.Errorf("%s: tensor %s is missing", source, name)
 		}
-		if err := checkWeight(t, shape); err != nil {
+		if err := checkWeight(t, spec.shape); err != nil {
 			return err
 		}
-		c.weights[name] = t
+		used[name] = true
+		if spec.parts == nil {
+			c.weights[name] = t
+		}
+		first := 0
+		for _, part := range spec.parts {
+			c.weights[prefix+part.name] = t.part(prefix+part.name, first, first+part.rows)
+			first += part.rows
+		}
 		return nil
 	}
 	for _, spec := range set.outer {
-		if err := take(spec.name, spec.shape); err != nil {
+		if err := take("", spec); err != nil {
 			return err
 		}
 	}
@@ -264,13 +287,13 @@ func (c *Checkpoint) selectWeights(stored map[string]Tensor, source string) erro
 	}
 	for layer := range c.Config.Layers {
 		for _, spec := range set.layer {
-			if err := take(layerPrefix+strconv.Itoa(layer)+"."+spec.name, spec.shape); err != nil {
+			if err := take(layerPrefix+strconv.Itoa(layer)+".", spec); err != nil {
 				return err
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(stored)) {
-		if _, used := c.weights[name]; used || ignoredTensor(name) {
+		if used[name] || ignoredTensor(name) {
 			continue
 		}
 		t := stored[name]

@@ -18,12 +18,13 @@ import (
 	"testing"
 )
 
-// TestGoldenCheckpoints runs the shared Llama checkpoints in float64. That the logits agree shows that every
+// TestGoldenCheckpoints runs the shared checkpoints in float64. That the logits agree shows that every
 // tensor has its right name, type, order and shape, and every setting its right value.
 func TestGoldenCheckpoints(t *testing.T) {
 	dir := sharedDir(t, "golden", "models")
-	for _, model := range []string{"llama2-mha", "llama2-mha-f16", "llama2-mha-bf16", "llama31-gqa", "llama-tied-linear-bias"} {
+	for model := range goldenModels {
 		t.Run(model, func(t *testing.T) {
+			t.Parallel()
 			c := mustOpen(t, filepath.Join(dir, model))
 			golden := mustOpenFile(t, filepath.Join(dir, model, "golden.safetensors"))
 			for _, s := range []string{"s0", "s1", "s2"} {
@@ -37,6 +38,20 @@ func TestGoldenCheckpoints(t *testing.T) {
 				// The first state is rows of the embedding: the decoded weights themselves, bit for bit.
 				if d := maxDifference(hidden[0], states[:len(hidden[0])]); d != 0 {
 					t.Errorf("%s: embedding differs by %g", s, d)
+				}
+			}
+			// The longest sequence, beyond windows and original lengths.
+			ids := mustIDs(t, golden, "s3.ids")
+			_, want := mustTensor(t, golden, "s3.logprobs_true")
+			logits, _ := forward(t, c, ids)
+			for i := range want {
+				row := logits[i*c.Config.VocabSize : (i+1)*c.Config.VocabSize]
+				sum, top := 0.0, slices.Max(row)
+				for _, v := range row {
+					sum += math.Exp(v - top)
+				}
+				if got := row[ids[i+1]] - top - math.Log(sum); math.Abs(got-want[i]) > 1e-9 {
+					t.Errorf("s3: log-probability %d is %.12f, want %.12f", i, got, want[i])
 				}
 			}
 		})

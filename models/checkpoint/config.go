@@ -29,7 +29,9 @@ type Config struct {
 	AttentionBias  bool    // query, key and value projections have a bias
 	OutputBias     bool    // the attention output projection has a bias
 	MLPBias        bool    // gate, up and down projections have a bias
-	SlidingWindow  int     // number of keys a query sees, itself included; 0 means all
+	// Windows holds, for each layer, the number of keys that a query sees, itself included, 0 for all. It is nil
+	// when every layer sees all; WindowOf reads it.
+	Windows []int
 
 	Rope RopeConfig
 
@@ -40,16 +42,27 @@ type Config struct {
 	StoredDType string
 }
 
-// RopeConfig describes the rotary position embedding. Fields that Type does not use are 0.
+// RopeConfig describes the rotary position embedding. Fields that Type does not use are 0. Frequency i of a head is
+// Theta^(-2i/d) radians per position, where d is Config.RotaryWidth, changed as Type says:
+//
+//   - "default": not at all.
+//   - "linear": divided by Factor.
+//   - "llama3": divided by Factor where the wavelength is above OriginalMaxPositions/LowFreqFactor, kept where it is
+//     below OriginalMaxPositions/HighFreqFactor, and mixed linearly between.
+//   - "yarn" (arXiv 2309.00071, section 3.2): divided by Factor for dimensions that turn less than BetaSlow times
+//     within OriginalMaxPositions, kept for those that turn more than BetaFast times, mixed between.
+//   - "longrope" (arXiv 2402.13753): divided by ShortFactors[i] in sequences of at most OriginalMaxPositions
+//     positions, by LongFactors[i] in longer ones. The length is that of the whole sequence.
 type RopeConfig struct {
-	Theta float64 // base of the frequencies Theta^(-2i/HeadDim)
-	// Type is "default"; "linear": all frequencies are divided by Factor; or "llama3": frequencies with
-	// wavelengths above OriginalMaxPositions/LowFreqFactor are divided by Factor, those below
-	// OriginalMaxPositions/HighFreqFactor are kept, and between them the two are mixed linearly.
+	Theta                         float64
 	Type                          string
 	Factor                        float64
 	LowFreqFactor, HighFreqFactor float64
+	BetaFast, BetaSlow            float64
+	ShortFactors, LongFactors     []float64 // RotaryWidth/2 each
 	OriginalMaxPositions          int
+	AttentionFactor               float64 // multiplies cosine and sine; yarn and longrope have it, short sequences included
+	Width                         int     // leading dimensions of a head that rotate, even; 0 means all. See Config.RotaryWidth
 }
 
 // QueryWidth is the number of outputs of the query projection, all heads together.
@@ -57,6 +70,20 @@ func (c Config) QueryWidth() int { return c.Heads * c.HeadDim }
 
 // KVWidth is the number of outputs of the key projection, and of the value projection.
 func (c Config) KVWidth() int { return c.KVHeads * c.HeadDim }
+
+// RotaryWidth is the number of leading dimensions of each head that the rotary embedding turns.
+func (c Config) RotaryWidth() int {
+	if c.Rope.Width == 0 {
+		return c.HeadDim
+	}
+	return c.Rope.Width
+}
+
+// KVBytesPerToken is the size of the keys and values of one token in all layers, for values of the given size in
+// bytes (2 for float16).
+func (c Config) KVBytesPerToken(valueBytes int) int64 {
+	return 2 * int64(c.Layers) * int64(c.KVWidth()) * int64(valueBytes)
+}
 
 // ParameterCount returns the number of weights in one decoder layer and in the whole model. A tied head
 // is not counted twice.
@@ -164,7 +191,6 @@ func (f *configFields) config() Config {
 		BOS:              f.tokenIDs("bos_token_id"),
 		EOS:              f.tokenIDs("eos_token_id"),
 	}
-	c.Rope = f.rope(arch)
 	arch.read(f, &c)
 	if f.err != nil {
 		return Config{}
@@ -176,8 +202,23 @@ func (f *configFields) config() Config {
 		f.fail("rms_norm_eps must be between 0 and 1, got %g", c.NormEpsilon)
 	}
 	f.heads(&c)
+	if f.err == nil {
+		c.Rope = f.rope(arch, c)
+	}
 	f.refuseUnsupported(arch)
 	return c
+}
+
+// kvHeads reads num_key_value_heads, where null means one per query head. absent is the value of an absent key, which
+// the families differ in.
+func (f *configFields) kvHeads(heads, absent int) int {
+	if _, stated := f.keys["num_key_value_heads"]; stated {
+		return f.sizeOr("num_key_value_heads", maxWidth, heads)
+	}
+	if f.err == nil && heads%absent != 0 {
+		f.fail("num_key_value_heads is absent, which means %d, and num_attention_heads %d is no multiple of it", absent, heads)
+	}
+	return absent
 }
 
 // heads checks how the width is divided among the heads, and fills in HeadDim where the config leaves it out.
@@ -354,6 +395,19 @@ func (f *configFields) sizeOr(key string, limit, def int) int {
 		return int(n)
 	}
 	return def
+}
+
+// countOr reads a number of things, which may be none; def is the value of an absent key.
+func (f *configFields) countOr(key string, def int) int {
+	v, stated := f.keys[key]
+	if !stated {
+		return def
+	}
+	n, ok := f.integer(key, v)
+	if ok && n < 0 {
+		f.fail("%s must not be negative, got %d", key, n)
+	}
+	return int(min(n, math.MaxInt32))
 }
 
 // real reads a finite number; def is the value of an absent key.

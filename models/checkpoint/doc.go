@@ -13,7 +13,12 @@
 //     refuse NaN and infinities.
 //
 // Tensors carry the names and the layout of the Hugging Face Llama implementation, also when they come
-// from a llama2.c file: query and key rows are in the rotate-half order of the rotary embedding.
+// from a llama2.c file (query and key rows are in the rotate-half order of the rotary embedding) or from a
+// family that stores several weights as one matrix (each is a view of its rows).
+//
+// A model family is one row of the table in architectures.go and one file: its class name, what its config
+// leaves out and what that means, the keys that it does not compute, and its tensors. mistral.go is the
+// shortest example, phi3.go one with tensors of its own.
 //
 // All files are data from outside: no number in them decides an allocation, and every fault ends in one
 // line that names the file and the tensor or key.

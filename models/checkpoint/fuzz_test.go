@@ -94,6 +94,14 @@ func FuzzSafetensorsHeader(f *testing.F) {
 
 func FuzzConfig(f *testing.F) {
 	seedFiles(f, "config.json")
+	for _, keys := range []string{
+		`"architectures":["Qwen2ForCausalLM"],"use_sliding_window":true,"max_window_layers":1,"sliding_window":8`,
+		`"architectures":["Qwen2ForCausalLM"],"rope_scaling":{"type":"yarn","factor":4,"original_max_position_embeddings":64}`,
+		`"architectures":["MistralForCausalLM"],"head_dim":8,"layer_types":["sliding_attention","sliding_attention"]`,
+		`"architectures":["Phi3ForCausalLM"],"partial_rotary_factor":0.5,"original_max_position_embeddings":16,"rope_scaling":{"type":"su","short_factor":[1],"long_factor":[2]}`,
+	} {
+		f.Add([]byte(`{"hidden_size":16,"intermediate_size":24,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"vocab_size":48,"max_position_embeddings":128,` + keys + `}`))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := parseConfig(data, "config.json")
 		fuzzError(t, err)
@@ -110,6 +118,13 @@ func FuzzConfig(f *testing.F) {
 		layer, total := c.ParameterCount()
 		if layer <= 0 || total <= layer || c.Heads%c.KVHeads != 0 || c.HeadDim%2 != 0 || c.Rope.Theta < 1 || c.NormEpsilon <= 0 {
 			t.Fatalf("accepted %+v", c)
+		}
+		if c.Windows != nil && (len(c.Windows) != c.Layers || slices.Min(c.Windows) < 0 || slices.Max(c.Windows) == 0) {
+			t.Fatalf("accepted windows %v", c.Windows)
+		}
+		half := c.RotaryWidth() / 2
+		if half < 1 || 2*half > c.HeadDim || c.Rope.Type == "longrope" && (len(c.Rope.ShortFactors) != half || len(c.Rope.LongFactors) != half) {
+			t.Fatalf("accepted %+v", c.Rope)
 		}
 	})
 }

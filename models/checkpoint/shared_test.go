@@ -181,9 +181,13 @@ func forward(t testing.TB, c *Checkpoint, ids []int32) (logits []float64, hidden
 		}
 		return y
 	}
+	r, width := cfg.Rope, cfg.RotaryWidth()
+	// turn is the dimension that turns n times within the original length.
+	turn := func(n float64) float64 {
+		return float64(width) * math.Log(float64(r.OriginalMaxPositions)/(2*math.Pi*n)) / math.Log(r.Theta) / 2
+	}
 	frequency := func(i int) float64 {
-		f := math.Pow(cfg.Rope.Theta, -float64(2*i)/float64(hd))
-		r := cfg.Rope
+		f := 1 / math.Pow(r.Theta, float64(2*i)/float64(width))
 		switch r.Type {
 		case "linear":
 			return f / r.Factor
@@ -196,16 +200,27 @@ func forward(t testing.TB, c *Checkpoint, ids []int32) (logits []float64, hidden
 				s := (orig/wave - r.LowFreqFactor) / (r.HighFreqFactor - r.LowFreqFactor)
 				return (1-s)*f/r.Factor + s*f
 			}
+		case "yarn":
+			low, high := max(0, math.Floor(turn(r.BetaFast))), min(float64(width-1), math.Ceil(turn(r.BetaSlow)))
+			slow := min(1, max(0, (float64(i)-low)/(high-low)))
+			return f * (slow/r.Factor + 1 - slow)
+		case "longrope":
+			if T > r.OriginalMaxPositions {
+				return f / r.LongFactors[i]
+			}
+			return f / r.ShortFactors[i]
 		}
 		return f
 	}
+	factor := max(r.AttentionFactor, 1)
 	rotate := func(x []float64, heads int) {
 		for p := range T {
 			for h := range heads {
 				v := x[(p*heads+h)*hd:][:hd]
-				for i := range hd / 2 {
+				for i := range width / 2 {
 					sin, cos := math.Sincos(float64(p) * frequency(i))
-					v[i], v[i+hd/2] = v[i]*cos-v[i+hd/2]*sin, v[i+hd/2]*cos+v[i]*sin
+					a, b := v[i]*factor, v[i+width/2]*factor
+					v[i], v[i+width/2] = a*cos-b*sin, b*cos+a*sin
 				}
 			}
 		}
@@ -230,6 +245,10 @@ func forward(t testing.TB, c *Checkpoint, ids []int32) (logits []float64, hidden
 			for i := range T {
 				scores, sum, top := make([]float64, i+1), 0.0, math.Inf(-1)
 				for j := range scores {
+					if w := cfg.WindowOf(layer); w > 0 && j <= i-w {
+						scores[j] = math.Inf(-1)
+						continue
+					}
 					for e := range hd {
 						scores[j] += q[(i*H+h)*hd+e] * k[(j*K+kv)*hd+e] / math.Sqrt(float64(hd))
 					}

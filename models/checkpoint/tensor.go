@@ -60,6 +60,8 @@ type Tensor struct {
 
 	m    *mapping
 	data []byte
+	// within describes the place in the stored tensor where this is a part of one, for messages.
+	within string
 	// interleavedHead is the number of rows of one attention head where these rows are stored in pairs
 	// (the rotary embedding turns row 2i against 2i+1), 0 where they are stored as they are read.
 	interleavedHead int
@@ -346,7 +348,22 @@ func (t Tensor) Int32(dst []int32) ([]int32, error) {
 
 // errorf makes an error that names the file and the tensor. The format is a verb phrase that follows the name.
 func (t Tensor) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s: tensor %s %s", t.m.path, printable(t.Name), fmt.Sprintf(format, args...))
+	return fmt.Errorf("%s: tensor %s%s %s", t.m.path, printable(t.Name), t.within, fmt.Sprintf(format, args...))
+}
+
+// part returns rows r0 to r1-1 of the matrix t under another name, without a copy. t is stored in rotate-half order,
+// and a row is a whole number of bytes.
+func (t Tensor) part(name string, r0, r1 int) Tensor {
+	_, columns := t.Matrix()
+	size := columns * t.DType.Bits() / 8
+	return Tensor{
+		Name:   name,
+		DType:  t.DType,
+		Shape:  []int{r1 - r0, columns},
+		m:      t.m,
+		data:   t.data[r0*size : r1*size : r1*size],
+		within: fmt.Sprintf(" (rows %d to %d of %s)", r0, r1-1, printable(t.Name)),
+	}
 }
 
 func resize[T any](s []T, n int) []T {

@@ -203,13 +203,30 @@ func (m *Model) NewCache(capacity int) (backend.Cache, error) {
 
 // Batch is a ragged batch: rows of several sequences end to end.
 type Batch struct {
-	IDs       []int32 // token of each row
-	Positions []int32 // position of each row in its sequence
-	Sequences []backend.Sequence
+	IDs       []int32            // token of each row
+	Positions []int32            // position of each row in its sequence
+	Sequences []backend.Sequence // appended by Add and AddPart only
+	lengths   []int              // positions of each sequence in all, 0 where that was not declared
 }
 
 // Add appends a sequence's rows; ids are its positions start, start+1, ...
-func (b *Batch) Add(ids []int32, start int, cache backend.Cache) {
+// The sequence is taken to end with them, which matters to longrope only:
+// see AddPart.
+func (b *Batch) Add(ids []int32, start int, cache backend.Cache) { b.add(ids, start, 0, cache) }
+
+// AddPart is Add for rows of a sequence that has length positions in all,
+// its later rows included. The rotations of the rope type "longrope" follow
+// from that length: whoever computes one sequence in several calls, in
+// several batches or on both sides of a split, declares the same length in
+// all of them (the input length when scoring, prompt and budget of new tokens
+// when generating), and so all use one table. With other rope types the
+// length changes nothing. Blocks reports rows beyond the declared length.
+func (b *Batch) AddPart(ids []int32, start, length int, cache backend.Cache) {
+	b.add(ids, start, length, cache)
+}
+
+func (b *Batch) add(ids []int32, start, length int, cache backend.Cache) {
+	b.lengths = append(b.lengths, length)
 	b.Sequences = append(b.Sequences, backend.Sequence{Row: len(b.IDs), Count: len(ids), Start: start, Cache: cache})
 	for i, id := range ids {
 		b.IDs = append(b.IDs, id)
@@ -217,9 +234,19 @@ func (b *Batch) Add(ids []int32, start int, cache backend.Cache) {
 	}
 }
 
+// length is the number of positions of sequence i in all, and whether it was
+// declared; else the sequence ends with its rows.
+func (b *Batch) length(i int) (positions int, declared bool) {
+	if n := b.lengths[i]; n > 0 {
+		return n, true
+	}
+	s := b.Sequences[i]
+	return s.Start + s.Count, false
+}
+
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.IDs, b.Positions, b.Sequences = b.IDs[:0], b.Positions[:0], b.Sequences[:0]
+	b.IDs, b.Positions, b.Sequences, b.lengths = b.IDs[:0], b.Positions[:0], b.Sequences[:0], b.lengths[:0]
 }
 
 // Rows is the number of rows.
@@ -231,6 +258,7 @@ func (b *Batch) Rows() int { return len(b.IDs) }
 type Workspace struct {
 	rows                                 int
 	x, norm, q, k, v, attended, gate, up backend.Matrix
+	spans                                []span
 }
 
 func (m *Model) reserve(w *Workspace, rows int) error {
@@ -282,16 +310,21 @@ func (m *Model) Blocks(w *Workspace, x backend.Matrix, b *Batch, from, to int) e
 		return err
 	}
 	c, be := m.Config, m.Backend
-	last := int32(0)
-	for _, p := range b.Positions {
-		last = max(last, p)
+	spans, err := m.rope.spans(w.spans[:0], b)
+	if err != nil {
+		return err
 	}
-	table := m.rope.table(int(last) + 1)
+	w.spans = spans
 	norm, q, k, v := w.norm.Slice(0, n), w.q.Slice(0, n), w.k.Slice(0, n), w.v.Slice(0, n)
 	attended, gate, up := w.attended.Slice(0, n), w.gate.Slice(0, n), w.up.Slice(0, n)
 	shape := backend.AttentionShape{Heads: c.Heads, KVHeads: c.KVHeads, HeadDim: c.HeadDim, Scale: float32(1 / math.Sqrt(float64(c.HeadDim)))}
 	project := func(dst, src backend.Matrix, l Linear, accumulate bool) {
 		be.MatMul(dst, src, l.Weight, l.Bias, accumulate)
+	}
+	rotate := func(x backend.Matrix, heads int) {
+		for _, s := range spans {
+			be.Rope(x.Slice(s.from, s.to), heads, c.HeadDim, b.Positions[s.from:s.to], s.table)
+		}
 	}
 	for i := from; i <= to; i++ {
 		l := &m.layers[i-1]
@@ -299,10 +332,10 @@ func (m *Model) Blocks(w *Workspace, x backend.Matrix, b *Batch, from, to int) e
 		project(q, norm, l.Query, false)
 		project(k, norm, l.Key, false)
 		project(v, norm, l.Value, false)
-		be.Rope(q, c.Heads, c.HeadDim, b.Positions, table)
-		be.Rope(k, c.KVHeads, c.HeadDim, b.Positions, table)
+		rotate(q, c.Heads)
+		rotate(k, c.KVHeads)
 		be.Append(i-1, k, v, b.Sequences)
-		shape.Window = c.SlidingWindow
+		shape.Window = c.WindowOf(i - 1)
 		be.Attention(attended, q, i-1, b.Sequences, shape)
 		project(x, attended, l.Output, true)
 

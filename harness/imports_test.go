@@ -25,6 +25,7 @@ var imports = map[string][]string{
 	"models/backend/backendtest":   {"models/backend"},
 	"models/backend/cpu":           {"models/backend"},
 	"models/backend/cpu/kernelgen": {},
+	"models/chat":                  {},
 	"models/checkpoint":            {},
 	"models/tokenizer":             {},
 	"models/hub":                   {},
@@ -33,7 +34,7 @@ var imports = map[string][]string{
 	"harness":                      {"harness/cli"},
 	"harness/builtin":              {"models/checkpoint"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
-	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},
+	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},
 	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "harness/runner", "models/checkpoint", "models/hub", "models/tokenizer", "results", "tasks"},
 }
 

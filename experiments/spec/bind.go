@@ -16,7 +16,7 @@ func (r *reader) bind(root *node) *Spec {
 	}
 	var c Cell
 	bindKeys(table, root, &c)
-	s.Protocol, s.Seed, s.Timing, s.Data = c.Protocol, c.Seed, c.Timing, c.Data
+	s.Protocol, s.Chat, s.Seed, s.Timing, s.Data = c.Protocol, c.Chat, c.Seed, c.Timing, c.Data
 	if root.get("data") == nil {
 		if p, err := r.expand("${SPLITBENCH_SHARED}/data", position{}); err == nil {
 			s.Data = p

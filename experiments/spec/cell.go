@@ -17,6 +17,7 @@ type Cell struct {
 	Data     string // data root; empty when the task brings its own path
 	Task     Task
 	Protocol string
+	Chat     string
 	Seed     int
 	Timing   bool
 	Method   Method // fully resolved

@@ -107,7 +107,7 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 
 // point makes the resolved cell at an index into the groups of method i, and says where its layers are written.
 func (s *Spec) point(model Model, task Task, i int, groups []Group, index []int) (Cell, written) {
-	c := Cell{Model: model, Data: s.Data, Task: task, Protocol: s.Protocol, Seed: s.Seed, Timing: s.Timing, Method: s.Methods[i]}
+	c := Cell{Model: model, Data: s.Data, Task: task, Protocol: s.Protocol, Chat: s.Chat, Seed: s.Seed, Timing: s.Timing, Method: s.Methods[i]}
 	if task.Path != "" {
 		c.Data = ""
 	}
@@ -212,6 +212,7 @@ type identity struct {
 	model      Model
 	task       Task
 	protocol   string
+	chat       string
 	seed       int
 	method     Method
 	boundary   Boundary
@@ -219,7 +220,7 @@ type identity struct {
 }
 
 func (c *Cell) identity() identity {
-	id := identity{model: c.Model, task: c.Task, protocol: c.Protocol, seed: c.Seed, method: c.Method}
+	id := identity{model: c.Model, task: c.Task, protocol: c.Protocol, chat: c.Chat, seed: c.Seed, method: c.Method}
 	id.method.Name, id.method.Boundary = "", nil
 	if c.Method.Boundary != nil {
 		id.boundary, id.compressed = *c.Method.Boundary, true

@@ -13,6 +13,7 @@ type Spec struct {
 	Data        string // data root; empty when every task brings its own path and no default is known
 	Tasks       []Task
 	Protocol    string // "legacy", "joint-nobos" or "joint-bos"
+	Chat        string // "off" or "on": contexts go through the model's chat template
 	Seed        int
 	Timing      bool // store edge and cloud seconds per row
 	Methods     []Method

@@ -80,7 +80,7 @@ methods: [{name: fp32}, {name: w3, front: {weight_bits: 3}}, {name: split, split
 		Name:     "x",
 		Models:   []Model{{Name: "m", Path: "/m", MaxLength: 512}},
 		Tasks:    []Task{{Name: "piqa", Limit: Limit{Docs: 100}, Path: "/p"}},
-		Protocol: "joint-bos",
+		Protocol: "joint-bos", Chat: "off",
 		Methods: []Method{
 			{Name: "fp32", Kind: Whole, Front: WeightCoder{Bits: 16}, Back: WeightCoder{Bits: 16}},
 			{Name: "w3", Kind: Weights, Front: WeightCoder{Bits: 3}, Back: WeightCoder{Bits: 16}},
@@ -266,7 +266,7 @@ func TestCanonical(t *testing.T) {
 	if d := cmp.Diff(string(want), string(cells[0].Canonical(extra))); d != "" {
 		t.Errorf("canonical form (-want +got):\n%s", d)
 	}
-	const key = "0d830e4733e882d932225de983b0b8d5f121b1d01b0930dfa90249385da8fc7b"
+	const key = "86e839246ec2fea6f87ab98a10c9596e815e3f61cb806842e075fbe20dbcbcc3"
 	if got := cells[0].Key(extra); got != key {
 		t.Errorf("key %s, want %s", got, key)
 	}
@@ -276,7 +276,7 @@ func TestCanonical(t *testing.T) {
 	if cells, err = s.Cells(nil); err != nil {
 		t.Fatal(err)
 	}
-	const bare = `{"data":"","method":{"kind":"whole"},"model":{"max_length":0,"path":"/m","tokenizer":""},"protocol":"legacy","seed":7,` +
+	const bare = `{"chat":"off","data":"","method":{"kind":"whole"},"model":{"max_length":0,"path":"/m","tokenizer":""},"protocol":"legacy","seed":7,` +
 		`"task":{"block":64,"labels":"","limit":0.25,"name":"wikitext2","path":"builtin:toy"},"timing":true}`
 	if d := cmp.Diff(bare, string(cells[0].Canonical(nil))); d != "" {
 		t.Errorf("canonical form without digests (-want +got):\n%s", d)
@@ -296,7 +296,7 @@ func TestCanonicalKnobs(t *testing.T) {
 	}
 	seen := map[string]string{key(): "the plain spec"}
 	for _, set := range []string{
-		"models.m.max_length=7", "tasks.piqa.limit=7", "tasks.0=boolq", "tasks.0={name: wikitext2, block: 8}", "protocol=legacy", "seed=7", "timing=true",
+		"models.m.max_length=7", "tasks.piqa.limit=7", "tasks.0=boolq", "tasks.0={name: wikitext2, block: 8}", "protocol=legacy", "chat=on", "seed=7", "timing=true",
 		"methods.s.front.weight_bits=3", "methods.s.front.group=7", "methods.s.back.weight_bits=3", "methods.s.back.group=7",
 		"methods.s.split_layer=4", "methods.s.l_w=4", "methods.s.max_tokens=7", "methods.s.include_kv=false", "methods.s.boundary.codec=none",
 		"methods.s.boundary.codec=raw16", "methods.s.boundary.codec=packed", "methods.s.boundary.tau=7", "methods.s.boundary.max_activation_bits=7",

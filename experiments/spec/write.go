@@ -28,6 +28,7 @@ func (s *Spec) YAML() []byte {
 	}
 	put(root, "tasks", tasks)
 	put(root, "protocol", scalar(s.Protocol))
+	put(root, "chat", scalar(s.Chat))
 	put(root, "seed", scalar(s.Seed))
 	put(root, "timing", scalar(s.Timing))
 	methods := &yaml.Node{Kind: yaml.SequenceNode}

@@ -210,7 +210,7 @@ const defaultBlock = 2048
 
 // Prepare loads and tokenises the task of a cell for its model.
 func (w *Workbench) Prepare(c spec.Cell) (*Prepared, error) {
-	key := fmt.Sprintf("%+v|%+v|%s|%s|%d", c.Model, c.Task, c.Data, c.Protocol, c.Seed)
+	key := fmt.Sprintf("%+v|%+v|%s|%s|%s|%d", c.Model, c.Task, c.Data, c.Protocol, c.Chat, c.Seed)
 	if p, ok := w.prepared[key]; ok {
 		return p, nil
 	}
@@ -239,15 +239,24 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 		return nil, err
 	}
 	protocol := tasks.Protocol(c.Protocol)
+	var prompt *chatPrompt
+	if c.Chat == chatOn {
+		if prompt, err = w.chatPrompt(c.Model, t); err != nil {
+			return nil, err
+		}
+	}
 	ds, err := tasks.Load(c.Task.Name, tasks.Options{Path: path, Labels: c.Task.Labels, Protocol: protocol, Limit: limitOf(c.Task.Limit)})
 	if err != nil {
 		return nil, err
+	}
+	if prompt != nil && ds.Kind != tasks.MultipleChoice {
+		return nil, fmt.Errorf("chat: on has no meaning for a %s task, expected a multiple-choice task", ds.Kind)
 	}
 	p := &Prepared{Info: ds.Info, Protocol: protocol, Digest: ds.Digest}
 	switch ds.Kind {
 	case tasks.MultipleChoice:
 		for i := range ds.Docs {
-			u, err := choiceUnit(protocol, t, &ds.Docs[i], maxLength)
+			u, err := choiceUnit(protocol, t, prompt, &ds.Docs[i], maxLength)
 			if errors.Is(err, tasks.ErrTooLong) {
 				p.Skipped = append(p.Skipped, int32(ds.Docs[i].ID))
 				continue
@@ -302,9 +311,16 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 	return p, nil
 }
 
-func choiceUnit(p tasks.Protocol, t tokenizer.Tokenizer, d *tasks.Doc, maxLength int) (Unit, error) {
+func choiceUnit(p tasks.Protocol, t tasks.Tokenizer, prompt *chatPrompt, d *tasks.Doc, maxLength int) (Unit, error) {
 	u := Unit{Doc: d}
 	for i, r := range d.Requests {
+		if prompt != nil {
+			var err error
+			if r, err = prompt.apply(r); err != nil {
+				return u, err
+			}
+			t = prompt.tokenizer
+		}
 		pair, err := tasks.Tokenize(p, t, r)
 		if err != nil {
 			return u, err
@@ -353,6 +369,9 @@ func Point(c spec.Cell) results.Point {
 		SplitLayer: int32(m.SplitLayer), WeightLayer: int32(m.PrecisionLayer),
 		FrontBits: exec.FullPrecision, BackBits: exec.FullPrecision,
 		MaxTokens: int32(m.MaxTokens), IncludeKV: m.IncludeKV, Seed: int64(c.Seed),
+	}
+	if c.Chat == chatOn {
+		p.Protocol += "+chat"
 	}
 	if m.Front.Bits != 0 {
 		p.FrontBits, p.Group = int32(m.Front.Bits), int32(m.Front.Group)

@@ -94,6 +94,9 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, line := range r.bench.instructWarnings(s) {
+		r.progress.stage(line)
+	}
 	now := time.Now()
 	manifest := results.Manifest{Name: s.Name, Created: now, Version: o.Version, GoVersion: runtime.Version(), Host: r.host, Command: o.Command, Started: now, Digests: map[string]string{}}
 	for _, j := range jobs {

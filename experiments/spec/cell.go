@@ -42,6 +42,14 @@ func (c *Cell) resolve() {
 	}
 }
 
+// clip gives l_w and the back weights of a split whose edge holds no layer
+// beyond l_w the values of one that names neither: they cannot act.
+func (c *Cell) clip() {
+	if m := &c.Method; m.Kind == Split && m.PrecisionLayer >= m.SplitLayer {
+		m.PrecisionLayer, m.Back = m.SplitLayer, WeightCoder{Bits: 16}
+	}
+}
+
 // Label returns a short name of the point for people, as in "split l=3 tau=5 Q=4": the method, its split
 // layer, threshold and bits, and every other knob of the sweep that acts here. Protocol and task are not
 // part of it: tables have columns for them.

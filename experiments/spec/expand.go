@@ -70,6 +70,7 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 					if depth > 0 {
 						errs = append(errs, beyond(&c, at, depth)...)
 					}
+					c.clip()
 					id := c.identity()
 					if first, again := seen[id]; again {
 						points[[2]int{i, first}] = true

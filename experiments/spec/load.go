@@ -93,6 +93,7 @@ func ParseMethod(name string, data []byte) (Method, error) {
 		return Method{}, sorted(r.errs, r.files)
 	}
 	c.resolve()
+	c.clip()
 	return c.Method, nil
 }
 

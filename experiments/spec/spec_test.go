@@ -286,7 +286,7 @@ func TestCanonical(t *testing.T) {
 // TestCanonicalKnobs checks that each knob of a cell changes its key, and names do not.
 func TestCanonicalKnobs(t *testing.T) {
 	extra := map[string]string{DigestModel: "m", DigestTokenizer: "t", DigestData: "d"}
-	const methods = "methods: [{name: s, front: {weight_bits: 4, group: 32}, back: {weight_bits: 8, group: 8}, split_layer: 3, boundary: {}}]\n"
+	const methods = "methods: [{name: s, front: {weight_bits: 4, group: 32}, back: {weight_bits: 8, group: 8}, split_layer: 3, l_w: 2, boundary: {}}]\n"
 	key := func(sets ...string) string {
 		cells, err := mustParse(t, small+methods, sets...).Cells(nil)
 		if err != nil {
@@ -298,7 +298,7 @@ func TestCanonicalKnobs(t *testing.T) {
 	for _, set := range []string{
 		"models.m.max_length=7", "tasks.piqa.limit=7", "tasks.0=boolq", "tasks.0={name: wikitext2, block: 8}", "protocol=legacy", "chat=on", "seed=7", "timing=true",
 		"methods.s.front.weight_bits=3", "methods.s.front.group=7", "methods.s.back.weight_bits=3", "methods.s.back.group=7",
-		"methods.s.split_layer=4", "methods.s.l_w=4", "methods.s.max_tokens=7", "methods.s.include_kv=false", "methods.s.boundary.codec=none",
+		"methods.s.split_layer=4", "methods.s.l_w=1", "methods.s.max_tokens=7", "methods.s.include_kv=false", "methods.s.boundary.codec=none",
 		"methods.s.boundary.codec=raw16", "methods.s.boundary.codec=packed", "methods.s.boundary.tau=7", "methods.s.boundary.max_activation_bits=7",
 		"methods.s.boundary.delta=7", "methods.s.boundary.search=fixed", "methods.s.boundary.stop_rule=first_exceed", "methods.s.boundary.comparison=round",
 		"methods.s.boundary.lower_bound=2", "methods.s.boundary.granularity=per_tensor", "methods.s.boundary.above_type=bfloat16",

@@ -56,6 +56,9 @@ row), or with --per-row a concatenation of one-token messages.`,
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
 			} else {
+				if m.Rows == 0 {
+					return fmt.Errorf("%s: the tensor has no rows, --per-row would write an empty file", args[0])
+				}
 				for r := 0; r < m.Rows; r++ {
 					if msg, _, err = k.Encode(msg, compress.Matrix{Rows: 1, Cols: m.Cols, Data: m.Row(r)}); err != nil {
 						return fmt.Errorf("%s: row %d: %w", args[0], r, err)
@@ -95,6 +98,9 @@ func readMatrix(path, name string) (compress.Matrix, error) {
 	defer f.Close()
 	names := f.Names()
 	if name == "" {
+		if len(names) == 0 {
+			return compress.Matrix{}, fmt.Errorf("%s holds no tensors", path)
+		}
 		if len(names) != 1 {
 			return compress.Matrix{}, usagef("%s holds %d tensors, choose one with --tensor", path, len(names))
 		}
@@ -168,6 +174,9 @@ func newCodecDecode(s streams) *cobra.Command {
 				}
 				if cols >= 0 && m.Cols != cols {
 					return fmt.Errorf("%d columns, expected %d as in the first message", m.Cols, cols)
+				}
+				if len(data)+len(m.Data) > compress.MaxValues {
+					return fmt.Errorf("the messages hold more than %d values, the most that one file may restore to", compress.MaxValues)
 				}
 				cols = m.Cols
 				rows += m.Rows

@@ -50,6 +50,9 @@ adds i.k.N (after RoPE) and i.v.N of layer N (from 0), shape (kv heads, tokens, 
 				if len(q.IDs) == 0 {
 					return fmt.Errorf(`%s:%d: expected {"ids":[...]} with at least one id`, name, n)
 				}
+				if len(q.IDs) > l.MaxLength {
+					return fmt.Errorf("%s:%d: %d ids, the model reads at most %d", name, n, len(q.IDs), l.MaxLength)
+				}
 				t, err := l.Engine.Trace(q.IDs, kv)
 				if err != nil {
 					return fmt.Errorf("%s:%d: %w", name, n, err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"splitbench/experiments/spec"
 	"splitbench/harness/exec"
 	"splitbench/harness/runner"
 	"splitbench/tasks"
@@ -39,6 +40,7 @@ normalisations and the verdict.`,
 				if model != "" && c.Model.Name != model || task != "" && c.Task.Name != task || !strings.Contains(c.Label(), method) {
 					continue
 				}
+				c.Task.Limit = spec.Limit{} // any document of the data can be explained
 				p, err := w.Prepare(c)
 				if err != nil {
 					return err
@@ -50,7 +52,7 @@ normalisations and the verdict.`,
 					}
 				}
 				if unit == nil {
-					return usagef("task %s of the spec has no document %d (limit %s, %d documents scored, %d skipped)", c.Task.Name, doc, c.Task.Limit, len(p.Units), len(p.Skipped))
+					return usagef("task %s of the spec has no document %d among its %d (%d more are longer than the model)", c.Task.Name, doc, len(p.Units), len(p.Skipped))
 				}
 				l, err := w.Open(c.Model)
 				if err != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,8 +36,8 @@ its own row. A prompt is encoded with the tokenizer's own template (BOS);
 			if maxNew <= 0 {
 				return usagef("--max-new-tokens %d, expected a positive number", maxNew)
 			}
-			if sampling.Temperature < 0 || sampling.TopP <= 0 || sampling.TopP > 1 {
-				return usagef("--temperature must not be negative, --top-p must be in (0, 1]")
+			if !(sampling.Temperature >= 0 && sampling.Temperature < math.Inf(1)) || !(sampling.TopP > 0 && sampling.TopP <= 1) {
+				return usagef("--temperature must not be negative or infinite, --top-p must be in (0, 1]")
 			}
 			var start []int32
 			if !byText {
@@ -61,7 +62,7 @@ its own row. A prompt is encoded with the tokenizer's own template (BOS);
 					return usagef("--prompt has no tokens, and the tokenizer adds none")
 				}
 			}
-			if n := len(start) + maxNew; n > l.MaxLength+1 {
+			if maxNew > l.MaxLength || len(start)+maxNew > l.MaxLength+1 {
 				return usagef("%d prompt tokens and %d new ones do not fit the model's length of %d", len(start), maxNew, l.MaxLength)
 			}
 			var stream *tokenizer.Stream

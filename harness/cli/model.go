@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -46,8 +48,11 @@ func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
 		}
 		method = m
 	}
-	if f.source.MaxLength < 0 || f.source.BatchRows < 0 || f.source.Workers < 0 {
-		return nil, nil, usagef("--max-length, --batch-tokens and --workers must not be negative")
+	if err := checkCompute(f.source.BatchRows, f.source.Workers); err != nil {
+		return nil, nil, err
+	}
+	if f.source.MaxLength < 0 || f.source.MaxLength > maxLengthLimit {
+		return nil, nil, usagef("--max-length %d, expected at most %d", f.source.MaxLength, maxLengthLimit)
 	}
 	if err := checkKernel(f.source.Kernel); err != nil {
 		return nil, nil, err
@@ -77,6 +82,20 @@ func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
 		return nil, nil, err
 	}
 	return l, s, nil
+}
+
+// maxLengthLimit bounds --max-length: no model reads more tokens at once.
+const maxLengthLimit = 1 << 24
+
+// checkCompute refuses sizes that make no sense.
+func checkCompute(batchRows, workers int) error {
+	if batchRows < 0 || batchRows > 1<<24 {
+		return usagef("--batch-tokens %d, expected 0 (default) to %d", batchRows, 1<<24)
+	}
+	if workers < 0 || workers > 4096 {
+		return usagef("--workers %d, expected 0 (all cores) to 4096", workers)
+	}
+	return nil
 }
 
 // checkKernel refuses a kernel that does not run here.
@@ -126,6 +145,12 @@ func jsonLines(r io.Reader, name string, each func(line int, text []byte) error)
 // decodeLine reads one JSON object strictly: unknown keys and trailing data
 // are errors.
 func decodeLine(name string, line int, text []byte, into any) error {
+	if !utf8.Valid(text) {
+		return fmt.Errorf("%s:%d: not UTF-8", name, line)
+	}
+	if err := exactKeys(text, into); err != nil {
+		return fmt.Errorf("%s:%d: %w", name, line, err)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -137,10 +162,63 @@ func decodeLine(name string, line int, text []byte, into any) error {
 	return nil
 }
 
+// exactKeys refuses what encoding/json lets pass: keys that differ in case,
+// keys given twice, and null where a value or a list's element is expected. A
+// text that is no object is left to the decoder.
+func exactKeys(text []byte, into any) error {
+	known := map[string]bool{}
+	t := reflect.TypeOf(into).Elem()
+	for i := range t.NumField() {
+		known[t.Field(i).Tag.Get("json")] = true
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if token, err := d.Token(); err != nil || token != json.Delim('{') {
+		return nil
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		key, ok := token.(string)
+		if err != nil || !ok {
+			return nil
+		}
+		if !known[key] {
+			return fmt.Errorf("unknown key %q", key)
+		}
+		if seen[key] {
+			return fmt.Errorf("key %q is given twice", key)
+		}
+		seen[key] = true
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil
+		}
+		if bytes.Equal(value, []byte("null")) {
+			return fmt.Errorf("key %q is null", key)
+		}
+		var list []json.RawMessage
+		if json.Unmarshal(value, &list) == nil {
+			for i, e := range list {
+				if bytes.Equal(e, []byte("null")) {
+					return fmt.Errorf("key %q: element %d is null", key, i)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 func jsonProblem(err error) string {
 	var t *json.UnmarshalTypeError
 	if errors.As(err, &t) {
-		return fmt.Sprintf("%q is a JSON %s, expected %s", t.Field, t.Value, t.Type)
+		if t.Field == "" {
+			return fmt.Sprintf("a JSON %s, expected an object", t.Value)
+		}
+		want := map[reflect.Kind]string{reflect.String: "a string", reflect.Int32: "a whole number of 32 bits"}[t.Type.Kind()]
+		if want == "" {
+			want = "a list of whole numbers"
+		}
+		return fmt.Sprintf("key %q is a JSON %s, expected %s", t.Field, t.Value, want)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return "the JSON object is cut off"

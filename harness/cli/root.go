@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -157,7 +158,20 @@ func (s streams) writeOutput(name string, write func(io.Writer) error) error {
 	if name == "-" || name == "" {
 		return write(s.out)
 	}
-	f, err := os.CreateTemp(dirOf(name), ".splitbench-*")
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		name = real // the link stays
+	}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return usagef("%s is a folder, expected a file to write", name)
+	} else if err == nil && !info.Mode().IsRegular() {
+		// A device or a pipe is written to, not replaced.
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".splitbench-*")
 	if err != nil {
 		return err
 	}
@@ -180,11 +194,4 @@ func (s streams) writeOutput(name string, write func(io.Writer) error) error {
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-func dirOf(name string) string {
-	if i := strings.LastIndexByte(name, os.PathSeparator); i >= 0 {
-		return name[:i+1]
-	}
-	return "."
 }

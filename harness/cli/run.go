@@ -58,7 +58,7 @@ Running the same spec again skips finished cells. After a kill the run goes on b
 the last finished block: a block is the documents of about 8192 input tokens.
 Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 		Example: `  splitbench run experiments/quickstart.yaml
-  splitbench run experiments/real-smoke.yaml --set tasks.piqa.limit=20 --out /tmp/try`,
+  splitbench run experiments/real-smoke.yaml --set tasks.piqa.limit=20 --out try`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if o.Out != "" && len(args) > 1 {
@@ -71,12 +71,27 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 			if err := checkKernel(o.Kernel); err != nil {
 				return err
 			}
+			if err := checkCompute(o.BatchRows, o.Workers); err != nil {
+				return err
+			}
+			if o.CellTimeout < 0 {
+				return usagef("--cell-timeout %v, expected a positive time", o.CellTimeout)
+			}
 			ctx, stop := interruptible(cmd.Context(), s.err, "finishing the block in hand")
 			defer stop()
 			specs := make([]*spec.Spec, len(args))
 			var faults []error
 			for i, path := range args {
 				if specs[i], err = loadSpec(path, set); err != nil {
+					faults = append(faults, err)
+				}
+			}
+			if len(faults) > 0 {
+				return usageError{errors.Join(faults...)}
+			}
+			w := runner.NewWorkbench(runner.Compute{})
+			for _, sp := range specs {
+				if _, err := w.Validate(sp); err != nil {
 					faults = append(faults, err)
 				}
 			}

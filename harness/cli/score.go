@@ -149,12 +149,12 @@ func scoreLines(ctx context.Context, l *exec.Loaded, session *exec.Session, prot
 	}
 	err = jsonLines(in, name, func(n int, text []byte) error {
 		var q scoreRequest
-		if err := decodeLine(name, n, text, &q); err != nil {
-			return err
-		}
 		var pair tasks.Pair
-		var perr error
+		perr := decodeLine(name, n, text, &q)
+		place := fmt.Sprintf("%s:%d: ", name, n)
 		switch {
+		case perr != nil:
+			place = "" // it is in the error
 		case q.Context != nil && q.Continuation != nil && q.ContextIDs == nil && q.ContinuationIDs == nil:
 			t, err := l.RequireTokenizer()
 			if err != nil {
@@ -165,7 +165,7 @@ func scoreLines(ctx context.Context, l *exec.Loaded, session *exec.Session, prot
 			pair = tasks.Pair{Context: *q.ContextIDs, Continuation: *q.ContinuationIDs}
 			perr = checkIDs(pair, l.Checkpoint.Config.VocabSize)
 		default:
-			return fmt.Errorf(`%s:%d: expected {"context":"...","continuation":"..."} or {"context_ids":[...],"continuation_ids":[...]}`, name, n)
+			perr = errors.New(`expected {"context":"...","continuation":"..."} or {"context_ids":[...],"continuation_ids":[...]}`)
 		}
 		p := pending{request: -1}
 		if perr == nil {
@@ -176,7 +176,7 @@ func scoreLines(ctx context.Context, l *exec.Loaded, session *exec.Session, prot
 			}
 		}
 		if perr != nil {
-			p.err = fmt.Errorf("%s:%d: %w", name, n, perr)
+			p.err = fmt.Errorf("%s%w", place, perr)
 		}
 		lines = append(lines, p)
 		if len(lines) >= scoreChunk {
@@ -184,10 +184,7 @@ func scoreLines(ctx context.Context, l *exec.Loaded, session *exec.Session, prot
 		}
 		return nil
 	})
-	if err != nil {
-		return failed, err
-	}
-	return failed, flush()
+	return failed, errors.Join(err, flush())
 }
 
 func checkIDs(p tasks.Pair, vocab int) error {

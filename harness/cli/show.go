@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -235,6 +236,21 @@ func resolveSide(in, name string) (side, bool, error) {
 	return side{r, found}, true, nil
 }
 
+// knobsOf is a cell's canonical form without what stands for the outside
+// (digests and versions).
+func knobsOf(c *results.CellResult) string {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(c.Knobs, &m); err != nil {
+		return string(c.Knobs)
+	}
+	delete(m, "extra")
+	text, err := json.Marshal(m)
+	if err != nil {
+		return string(c.Knobs)
+	}
+	return string(text)
+}
+
 // pairCells finds the cells that answer each other.
 func pairCells(a, b side, cells bool) ([][2]results.CellInput, error) {
 	load := func(s side, c results.CellResult) (results.CellInput, error) {
@@ -247,8 +263,8 @@ func pairCells(a, b side, cells bool) ([][2]results.CellInput, error) {
 	var out [][2]results.CellInput
 	for i := range a.cells {
 		x := &a.cells[i]
-		var match, alone *results.CellResult
-		others := 0
+		var match, labelled, alone *results.CellResult
+		others, namesakes := 0, 0
 		for j := range b.cells {
 			y := &b.cells[j]
 			if y.Status != results.StatusOK {
@@ -261,8 +277,12 @@ func pairCells(a, b side, cells bool) ([][2]results.CellInput, error) {
 			if same(x, y) {
 				others++
 				alone = y
-				if x.Label == y.Label {
+				if string(x.Knobs) != "" && knobsOf(x) == knobsOf(y) {
 					match = y
+				}
+				if x.Label == y.Label {
+					namesakes++
+					labelled = y
 				}
 			}
 		}
@@ -271,6 +291,9 @@ func pairCells(a, b side, cells bool) ([][2]results.CellInput, error) {
 			if same(x, &a.cells[j]) {
 				mine++
 			}
+		}
+		if match == nil && namesakes == 1 {
+			match = labelled
 		}
 		if match == nil && others == 1 && mine == 1 {
 			match = alone

@@ -16,8 +16,8 @@ func newValidate(s streams) *cobra.Command {
 		Use:   "validate SPEC.yaml...",
 		Short: "Check specs without loading weights",
 		Long: `Reports every fault of the specs, one line each: file:line:col: message, expected ...
-Split layers are checked against the models' configurations; a model that is not on
-this machine is a fault.`,
+Models, tokenizers and data must be on this machine: split layers, groups and blocks
+are checked against the models' configurations.`,
 		Example: `  splitbench validate experiments/real-smoke.yaml`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -29,12 +29,12 @@ this machine is a fault.`,
 					faults = append(faults, err)
 					continue
 				}
-				cells, err := sp.Cells(w.Layers)
+				cells, err := w.Validate(sp)
 				if err != nil {
 					faults = append(faults, err)
 					continue
 				}
-				fmt.Fprintf(s.out, "%s: ok, %d models, %d tasks, %d methods, %d cells\n", path, len(sp.Models), len(sp.Tasks), len(sp.Methods), len(cells))
+				fmt.Fprintf(s.out, "%s: ok, %d models, %d tasks, %d methods, %d cells\n", path, len(sp.Models), len(sp.Tasks), len(sp.Methods), cells)
 			}
 			if len(faults) > 0 {
 				return usageError{errors.Join(faults...)}
@@ -65,6 +65,9 @@ would hold (layers 1..l). Cells that do not fit the memory of this machine (or
 				return err
 			}
 			w := runner.NewWorkbench(o)
+			if _, err := w.Validate(sp); err != nil {
+				return usageError{err}
+			}
 			p, err := runner.MakePlan(w, sp)
 			if err != nil {
 				var faults spec.Errors

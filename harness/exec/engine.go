@@ -104,14 +104,32 @@ func (e *Engine) variant(m Method, upTo int) (*decoder.Model, error) {
 	return e.model.WithLayers(layers), nil
 }
 
-// Forget drops the quantised layers, for memory.
-func (e *Engine) Forget() { clear(e.quantised) }
+// keepWidths is how many weight precisions an engine keeps quantised.
+const keepWidths = 3
+
+// forget drops the quantised layers that m does not use when there are many.
+func (e *Engine) forget(m Method) {
+	widths := map[Weights]bool{}
+	for k := range e.quantised {
+		widths[k.Weights] = true
+	}
+	if len(widths) <= keepWidths {
+		return
+	}
+	for k := range e.quantised {
+		if k.Weights != m.Front && k.Weights != m.Back {
+			delete(e.quantised, k)
+		}
+	}
+}
 
 // cacheStep rounds capacities so that caches are reused.
 const cacheStep = 64
 
+func cacheCapacity(positions int) int { return (positions + cacheStep - 1) / cacheStep * cacheStep }
+
 func (e *Engine) takeCache(positions int) (backend.Cache, error) {
-	n := (positions + cacheStep - 1) / cacheStep * cacheStep
+	n := cacheCapacity(positions)
 	if free := e.caches[n]; len(free) > 0 {
 		c := free[len(free)-1]
 		e.caches[n] = free[:len(free)-1]
@@ -123,6 +141,28 @@ func (e *Engine) takeCache(positions int) (backend.Cache, error) {
 func (e *Engine) giveCache(c backend.Cache) {
 	n := c.Shape().Capacity
 	e.caches[n] = append(e.caches[n], c)
+}
+
+// keepCaches bounds the memory of free caches, in bytes.
+const keepCaches = 64 << 20
+
+// trimCaches drops the free caches of other capacities than the next batch
+// needs once they hold much memory.
+func (e *Engine) trimCaches(needed map[int]bool) {
+	var held int64
+	for _, free := range e.caches {
+		for _, c := range free {
+			held += c.Shape().Bytes()
+		}
+	}
+	if held <= keepCaches {
+		return
+	}
+	for n := range e.caches {
+		if !needed[n] {
+			delete(e.caches, n)
+		}
+	}
 }
 
 // Session is an engine with a method.
@@ -169,6 +209,7 @@ func (e *Engine) NewSession(m Method) (*Session, error) {
 	if upTo == 0 {
 		upTo = layers
 	}
+	e.forget(m)
 	edge, err := e.variant(m, upTo)
 	if err != nil {
 		return nil, err
@@ -535,6 +576,11 @@ func (s *Session) scoreBatch(reqs []Request, batch [][]int, answers []Answer) er
 			}
 		}
 	}()
+	needed := map[int]bool{}
+	for _, g := range batch {
+		needed[cacheCapacity(len(reqs[g[0]].Input))] = true
+	}
+	e.trimCaches(needed)
 	scoredRows := 0
 	span := make([]int, len(batch)) // rows to score: the longest target list of the group
 	for i, g := range batch {

@@ -115,7 +115,7 @@ func OpenTokenizer(model, path string) (tokenizer.Tokenizer, error) {
 	if info, err := os.Stat(model); err == nil && !info.IsDir() {
 		dir = filepath.Dir(model)
 	}
-	for _, pattern := range []string{"tokenizer.json", "*.model", "tokenizer.bin"} {
+	for _, pattern := range []string{"tokenizer.json", "*.model", "tokenizer.bin", "tekken.json", "vocab.json", "encoder.json", "*.tiktoken"} {
 		if found, _ := filepath.Glob(filepath.Join(dir, pattern)); len(found) > 0 {
 			return tokenizer.Load(dir)
 		}
@@ -126,7 +126,7 @@ func OpenTokenizer(model, path string) (tokenizer.Tokenizer, error) {
 // RequireTokenizer returns the tokenizer or says how to name one.
 func (l *Loaded) RequireTokenizer() (tokenizer.Tokenizer, error) {
 	if l.Tokenizer == nil {
-		return nil, fmt.Errorf("%s: no tokenizer beside the model (tokenizer.json, tokenizer.model or tokenizer.bin), name one with --tokenizer", l.Checkpoint.Dir)
+		return nil, fmt.Errorf("%s: no tokenizer beside the model (tokenizer.json, tokenizer.model, tekken.json, ...), name one with --tokenizer", l.Checkpoint.Dir)
 	}
 	return l.Tokenizer, nil
 }

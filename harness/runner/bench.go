@@ -205,9 +205,6 @@ func limitOf(l spec.Limit) tasks.Limit {
 	return tasks.Limit(l.Docs)
 }
 
-// defaultBlock is the block length of GPTQ-style perplexities.
-const defaultBlock = 2048
-
 // Prepare loads and tokenises the task of a cell for its model.
 func (w *Workbench) Prepare(c spec.Cell) (*Prepared, error) {
 	key := fmt.Sprintf("%+v|%+v|%s|%s|%s|%d", c.Model, c.Task, c.Data, c.Protocol, c.Chat, c.Seed)
@@ -276,11 +273,8 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 		}
 	case tasks.BlockPerplexity:
 		length := c.Task.Block
-		if length == 0 {
-			length = min(defaultBlock, maxLength)
-		}
-		if length > maxLength {
-			return nil, fmt.Errorf("block of %d tokens, expected at most the model's length of %d", length, maxLength)
+		if length < 2 || length > maxLength {
+			return nil, fmt.Errorf("block of %d tokens, expected 2 to the model's length of %d", length, maxLength)
 		}
 		blocks, _, err := tasks.Blocks(t, ds, length, c.Seed)
 		if err != nil {

@@ -18,22 +18,32 @@ import (
 )
 
 // blockTokens is how many input tokens end a block of units: what a kill can
-// lose is the work on fewer than this many tokens and one unit.
-const blockTokens = 8192
+// lose is the work on fewer than this many tokens and one unit. Models of more
+// than 120 million parameters have smaller blocks, of about the same work, but
+// no smaller than smallBlock.
+const (
+	blockTokens = 8192
+	smallBlock  = 256
+)
+
+func blockSize(parameters int64) int {
+	const work = 2e12 // operations of one block
+	return min(blockTokens, max(smallBlock, int(work/(2*float64(max(parameters, 1))))))
+}
 
 // ErrInterrupted says that a run stopped between two blocks because it was
 // asked to; nothing is lost.
 var ErrInterrupted = errors.New("interrupted")
 
 // blocksOf cuts units into blocks; the cut depends on nothing else.
-func blocksOf(units []Unit) [][]Unit {
+func blocksOf(units []Unit, size int) [][]Unit {
 	var out [][]Unit
 	from, tokens := 0, 0
 	for i, u := range units {
 		for _, r := range u.Requests {
 			tokens += len(r.Input)
 		}
-		if tokens >= blockTokens || i == len(units)-1 {
+		if tokens >= size || i == len(units)-1 {
 			out = append(out, units[from:i+1])
 			from, tokens = i+1, 0
 		}
@@ -119,7 +129,7 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 	}
 	var histogram compress.Histogram
 
-	blocks := blocksOf(p.Units)
+	blocks := blocksOf(p.Units, blockSize(model.Checkpoint.Parameters()))
 	journal, rows, last, err := r.store.Journal(j.key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errStorage, err)
@@ -326,7 +336,15 @@ func metrics(p *Prepared, rows []results.Row) ([]results.Metric, error) {
 		for _, r := range rows {
 			nll = append(nll, -r.LogProb/float64(r.Tokens))
 		}
-		out = add(out, tasks.MetricBlockPerplexity, tasks.BlocksPerplexity(nll), nil, len(rows))
+		// The standard error by the delta method: ppl times that of the mean
+		// negative log-likelihood over blocks.
+		ppl := tasks.BlocksPerplexity(nll)
+		var stderr *float64
+		if _, se, ok := tasks.Mean(nll); ok {
+			se *= ppl
+			stderr = &se
+		}
+		out = add(out, tasks.MetricBlockPerplexity, ppl, stderr, len(rows))
 	}
 	return out, nil
 }

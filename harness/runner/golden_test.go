@@ -53,6 +53,10 @@ func goldenModel(root, name string) spec.Model {
 		return spec.Model{Name: name, Path: filepath.Join(root, "data", "stories260k", "hf"), Tokenizer: filepath.Join(root, "data", "stories260k", "tok512.model")}
 	case "babyllama105":
 		return spec.Model{Name: name, Path: filepath.Join(root, "data", "babyllama105", "hf"), Tokenizer: filepath.Join(root, "data", "babyllama105", "tok105.model")}
+	case "rand_llama3":
+		return spec.Model{Name: name, Path: filepath.Join(root, "golden", "lmeval", "models", name), Tokenizer: filepath.Join(root, "data", "tok_llama3", "tokenizer.model")}
+	case "rand_qwen2":
+		return spec.Model{Name: name, Path: filepath.Join(root, "golden", "lmeval", "models", name), Tokenizer: filepath.Join(root, "data", "tok_qwen2")}
 	case "rand_llama2":
 		return spec.Model{Name: name, Path: filepath.Join(root, "golden", "lmeval", "models", name), Tokenizer: filepath.Join(root, "data", "tok_llama2", "tokenizer.model")}
 	}
@@ -156,7 +160,7 @@ func TestGoldenSmallRuns(t *testing.T) {
 	root := sharedRoot(t)
 	w := bench(t)
 	requests, worst := 0, 0.0
-	for _, name := range []string{"stories260k", "babyllama105", "rand_llama2"} {
+	for _, name := range []string{"stories260k", "babyllama105", "rand_llama2", "rand_llama3", "rand_qwen2"} {
 		for _, protocol := range tasks.Protocols() {
 			for _, task := range []string{"hellaswag", "piqa", "arc_easy", "arc_challenge", "boolq", "winogrande", "arc_letter"} {
 				if task == "arc_letter" && protocol == tasks.Legacy {
@@ -164,7 +168,7 @@ func TestGoldenSmallRuns(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s/%s/%s", name, protocol, task), func(t *testing.T) {
 					limit := 100
-					if name == "rand_llama2" {
+					if strings.HasPrefix(name, "rand_") {
 						limit = 40
 					}
 					if task == "arc_letter" {
@@ -198,8 +202,11 @@ func TestGoldenSmallRuns(t *testing.T) {
 						}
 					}
 					few := 100
-					if name == "babyllama105" {
+					switch name {
+					case "babyllama105":
 						few = 25 // a token per character: four times the work
+					case "rand_llama3", "rand_qwen2":
+						few = 8 // heads of 128,256 and 151,936 tokens
 					}
 					docs = docs[:part(len(docs), few)]
 					some := &Prepared{Info: p.Info, Protocol: p.Protocol, Units: p.Units[:len(docs)]}
@@ -429,9 +436,6 @@ func TestGoldenBlocks(t *testing.T) {
 	}
 	for _, f := range files {
 		g := readLines[golden](t, f)[0]
-		if g.Model == "rand_llama3" || g.Model == "rand_qwen2" {
-			continue // their tokenizers are of another family
-		}
 		names := map[string]string{"wikitext2": "wikitext2", "c4-old": "c4", "c4-new": "c4-new"}
 		c := spec.Cell{Model: goldenModel(root, g.Model), Data: filepath.Join(root, "data"), Task: spec.Task{Name: names[g.Kind], Block: g.SeqLen}, Protocol: "joint-bos"}
 		p, err := w.Prepare(c)
@@ -447,7 +451,7 @@ func TestGoldenBlocks(t *testing.T) {
 			continue
 		}
 		n := min(len(g.Blocks), 32)
-		if g.Model == "rand_llama2" {
+		if strings.HasPrefix(g.Model, "rand_") {
 			n = min(n, 3)
 		}
 		chosen := &Prepared{Info: p.Info, Protocol: p.Protocol, Units: p.Units[:n]}

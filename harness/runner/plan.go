@@ -170,7 +170,7 @@ func edgeMemory(shape sim.Shape, m spec.Method, rows int64) (weights, cache int6
 		return int64(w.Bits)
 	}
 	activation := int64(16)
-	if m.Boundary != nil {
+	if m.Boundary != nil && m.Boundary.Codec != "raw16" {
 		activation = int64(m.Boundary.MaxActivationBits)
 	}
 	p := sim.Precision{

@@ -69,7 +69,7 @@ func (p *progress) cell(j job) {
 	p.index++
 	p.inCell, p.right, p.seen, p.nll, p.tokens = 0, 0, 0, 0, 0
 	p.label = fmt.Sprintf("%s %s, %s", j.cell.Model.Name, j.cell.Task.Name, j.cell.Label())
-	p.show(false)
+	p.show()
 }
 
 // resume counts blocks that were on disk already.
@@ -82,7 +82,7 @@ func (p *progress) resume(prep *Prepared, blocks [][]Unit, rows []results.Row) {
 		n += len(b)
 	}
 	p.mu.Lock()
-	fmt.Fprintf(p.w, "%s: going on after %d documents that are on disk\n", p.label, n)
+	p.line(fmt.Sprintf("%s: going on after %d documents that are on disk", p.label, n))
 	p.mu.Unlock()
 	for _, b := range blocks {
 		p.count(prep, b, rows, false)
@@ -129,14 +129,14 @@ func (p *progress) count(prep *Prepared, units []Unit, rows []results.Row, compu
 	if computed {
 		p.computed += n
 	}
+	p.show()
 	if p.bar != nil {
 		p.bar.Add64(n)
 	}
-	p.show(false)
 }
 
 // show writes the state; p.mu is held.
-func (p *progress) show(force bool) {
+func (p *progress) show() {
 	state := ""
 	switch {
 	case p.seen > 0:
@@ -149,7 +149,7 @@ func (p *progress) show(force bool) {
 		p.bar.Describe(text)
 		return
 	}
-	if p.terminal || !force && time.Since(p.lastLine) < plainEvery {
+	if p.terminal || time.Since(p.lastLine) < plainEvery {
 		return
 	}
 	p.lastLine = time.Now()

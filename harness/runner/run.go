@@ -51,18 +51,15 @@ type run struct {
 	progress *progress
 }
 
-// Jobs expands a spec to its cells with their keys.
-func Jobs(w *Workbench, s *spec.Spec, onCell func(i, n int)) ([]job, error) {
+// jobsOf expands a spec to its cells with their keys.
+func jobsOf(w *Workbench, s *spec.Spec) ([]job, error) {
 	cells, err := s.Cells(w.Layers)
 	if err != nil {
 		return nil, err
 	}
 	jobs := make([]job, 0, len(cells))
 	seen := map[string]bool{}
-	for i, c := range cells {
-		if onCell != nil {
-			onCell(i, len(cells))
-		}
+	for _, c := range cells {
 		p, err := w.Prepare(c)
 		if err != nil {
 			return nil, err
@@ -90,7 +87,7 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 	r.progress = newProgress(o.Progress, o.Terminal)
 	defer r.progress.stop()
 	r.progress.stage("reading models and tasks")
-	jobs, err := Jobs(r.bench, s, nil)
+	jobs, err := jobsOf(r.bench, s)
 	if err != nil {
 		return nil, err
 	}

@@ -263,7 +263,7 @@ func TestForeignJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := NewWorkbench(Compute{})
-	jobs, err := Jobs(w, s, nil)
+	jobs, err := jobsOf(w, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestForeignJournal(t *testing.T) {
 		rows := []results.Row{row}
 		if j.cell.Method.SplitLayer > 0 && i > 0 { // right rows, wrong scores
 			rows = nil
-			for _, u := range blocksOf(p.Units)[0] {
+			for _, u := range blocksOf(p.Units, blockTokens)[0] {
 				for _, r := range u.Rows {
 					r.Cell, r.Point, r.LogProb = j.key, Point(j.cell), -1
 					rows = append(rows, r)

@@ -23,10 +23,10 @@ const (
 	cacheBits = 16
 )
 
-// bpe is byte-pair encoding over characters: a word starts as one symbol per character, and the pair of neighbours with
-// the lowest rank is merged, leftmost first among equals, until no neighbours have a merge.
+// bpe is byte-pair encoding: a word starts as one symbol per character, or per byte with byteLevel, and the pair of
+// neighbours with the lowest rank is merged, leftmost first among equals, until no neighbours have a merge.
 //
-// In all texts a space and U+2581 are the same character here: every supported file maps one to the other.
+// Without byteLevel a space and U+2581 are the same character in all texts: every such file maps one to the other.
 type bpe struct {
 	n     int // number of token ids; symbols from n on are characters that occur in tokens only
 	extra []rune
@@ -34,6 +34,7 @@ type bpe struct {
 	pages [(utf8.MaxRune + 1) >> 8]*[256]int32
 	pairs pairTable
 
+	byteLevel    bool // words are bytes, each of which has a token
 	byteFallback bool
 	bytes        [256]int32 // token of a byte, noSymbol if there is none
 	unk          int32      // token of an unknown character, noSymbol to drop it
@@ -51,8 +52,9 @@ type bpe struct {
 
 	// whole holds the tokens if a pre-token that is a token needs no merges (ignore_merges), longest the bytes of the
 	// longest of them.
-	whole   map[string]int32
+	whole   *pieceSet
 	longest int
+	spelled bool // whole has GPT-2's alphabet for bytes
 
 	seed  maphash.Seed
 	cache []atomic.Pointer[cachedWord]
@@ -107,6 +109,9 @@ func (m *bpe) setSymbol(r rune, s int32) {
 // finish fixes the word boundaries once all symbols and merges are set; products are the tokens that merges make.
 func (m *bpe) finish(products func(yield func(piece string) bool)) {
 	m.cache = make([]atomic.Pointer[cachedWord], 1<<cacheBits)
+	if m.byteLevel {
+		return
+	}
 	if s := m.symbol(markRune); s != noSymbol {
 		m.setSymbol(' ', s)
 		drops := m.unk == noSymbol && (!m.byteFallback || slices.Contains(m.bytes[:], noSymbol))
@@ -198,17 +203,28 @@ func wordEnd(s string, i int) int {
 
 // token returns the token that is a whole pre-token.
 func (m *bpe) token(text string, lead bool) (int32, bool) {
-	if text = strings.ReplaceAll(text, " ", mark); lead {
-		text = mark + text
+	switch {
+	case m.spelled:
+		var buf [3 * shortWord]byte
+		b := buf[:0]
+		for i := range len(text) {
+			b = utf8.AppendRune(b, byteAlphabet[text[i]])
+		}
+		// Added tokens have come to the set since; those are not seen here.
+		id, ok := m.whole.find(view(b))
+		return id, ok && int(id) < m.n
+	case !m.byteLevel:
+		if text = strings.ReplaceAll(text, " ", mark); lead {
+			text = mark + text
+		}
 	}
-	id, ok := m.whole[text]
-	return id, ok
+	return m.whole.find(text)
 }
 
 // word appends the ids of one word, in which everything may merge with everything.
 func (m *bpe) word(dst []int32, w string) []int32 {
 	if len(w) > shortWord {
-		if m.everyMark && m.whole != nil && len(w) <= m.longest {
+		if (m.everyMark || m.byteLevel) && m.whole != nil && len(w) <= m.longest {
 			if id, ok := m.token(w, false); ok {
 				return append(dst, id)
 			}
@@ -235,7 +251,7 @@ func (m *bpe) word(dst []int32, w string) []int32 {
 
 // short merges a word of at most shortWord bytes by scanning for the lowest rank.
 func (m *bpe) short(dst []int32, w string) []int32 {
-	if m.everyMark && m.whole != nil {
+	if (m.everyMark || m.byteLevel) && m.whole != nil {
 		if id, ok := m.token(w, false); ok {
 			return append(dst, id)
 		}
@@ -404,6 +420,12 @@ func (l *longWord) down(i int) {
 
 // symbols appends the symbols that a word starts from.
 func (m *bpe) symbols(dst []int32, w string) []int32 {
+	if m.byteLevel {
+		for i := range len(w) {
+			dst = append(dst, m.bytes[w[i]])
+		}
+		return dst
+	}
 	pending := false // an unknown symbol that Hugging Face holds back until the next known character
 	for i := 0; i < len(w); {
 		r, size := rune(w[i]), 1
@@ -489,26 +511,40 @@ func (e *emitter) emit(s int32) {
 	e.unk = s == m.unk
 }
 
-// pairTable maps a pair of symbols to the rank of its merge and the token it makes. It is an open-addressing hash table.
+const (
+	// maxSymbols bounds the symbols of a bpe, and maxMerges its merges, so that a place of a pairTable is one word.
+	symbolBits = 20
+	maxSymbols = 1 << symbolBits
+	mergeBits  = 64 - 2*symbolBits
+	maxMerges  = 1<<mergeBits - 1
+)
+
+// pairTable maps a pair of symbols to the rank of its merge and the token it makes. It is an open-addressing hash table. A
+// slot has the pair in the upper bits and the number of the merge, counted from 1, in the lower ones. Merges are kept in
+// the order in which they were set, which puts the frequent ones together.
 type pairTable struct {
-	slots []pairSlot
-	shift uint
-	used  int
+	slots  []uint64 // 0 is an empty slot
+	shift  uint
+	merges []merge
+	full   bool // a merge was left out, since there were maxMerges already
 }
 
-type pairSlot struct {
-	key  uint64 // left+1 in the high half, right+1 in the low half; 0 is an empty slot
+type merge struct {
 	rank uint32
 	made int32
 }
 
 func newPairTable(n int) pairTable {
-	b := max(bits.Len(uint(2*n)), 4)
-	return pairTable{slots: make([]pairSlot, 1<<b), shift: uint(64 - b)}
+	b := max(bits.Len(uint(n+n/3)), 4)
+	return pairTable{slots: make([]uint64, 1<<b), shift: uint(64 - b), merges: make([]merge, 0, n)}
 }
 
-func pairKey(left, right int32) uint64 { return uint64(uint32(left+1))<<32 | uint64(uint32(right+1)) }
+// pairKey is the upper part of a slot. Both symbols are below maxSymbols.
+func pairKey(left, right int32) uint64 {
+	return uint64(uint32(left))<<symbolBits | uint64(uint32(right))
+}
 
+// slot is the place at which the search for a key begins.
 func (t *pairTable) slot(key uint64) uint64 {
 	// Fibonacci hashing of the folded key.
 	return ((key ^ key>>29) * 0x9E3779B97F4A7C15) >> t.shift
@@ -516,28 +552,41 @@ func (t *pairTable) slot(key uint64) uint64 {
 
 // set stores a merge; a later one of the same pair replaces it.
 func (t *pairTable) set(left, right int32, rank uint32, made int32) {
-	if 2*t.used >= len(t.slots) {
+	if 4*len(t.merges) >= 3*len(t.slots) {
 		old := t.slots
-		*t = newPairTable(len(old))
+		t.slots, t.shift = make([]uint64, 2*len(old)), t.shift-1
 		for _, s := range old {
-			if s.key != 0 {
-				t.put(s)
+			if s != 0 {
+				i := t.slot(s >> mergeBits)
+				for ; t.slots[i] != 0; i = (i + 1) & uint64(len(t.slots)-1) {
+				}
+				t.slots[i] = s
 			}
 		}
 	}
-	t.put(pairSlot{pairKey(left, right), rank, made})
-}
-
-func (t *pairTable) put(s pairSlot) {
-	for i := t.slot(s.key); ; i = (i + 1) & uint64(len(t.slots)-1) {
-		if t.slots[i].key == 0 {
-			t.used++
-		}
-		if t.slots[i].key == 0 || t.slots[i].key == s.key {
-			t.slots[i] = s
+	key := pairKey(left, right)
+	for i := t.slot(key); ; i = (i + 1) & uint64(len(t.slots)-1) {
+		switch s := t.slots[i]; {
+		case s == 0 && len(t.merges) == maxMerges:
+			t.full = true
+			return
+		case s == 0:
+			t.merges = append(t.merges, merge{rank, made})
+			t.slots[i] = key<<mergeBits | uint64(len(t.merges))
+			return
+		case s>>mergeBits == key:
+			t.merges[s&maxMerges-1] = merge{rank, made}
 			return
 		}
 	}
+}
+
+// check reports merges that were left out.
+func (t *pairTable) check() error {
+	if t.full {
+		return fmt.Errorf("more than %d merges, which is not supported", maxMerges)
+	}
+	return nil
 }
 
 // find returns the rank of a pair and the token it makes; noRank if the pair has no merge.
@@ -547,46 +596,15 @@ func (t *pairTable) find(left, right int32) (uint32, int32) {
 	}
 	key := pairKey(left, right)
 	for i := t.slot(key); ; i = (i + 1) & uint64(len(t.slots)-1) {
-		s := &t.slots[i]
-		if s.key == key {
-			return s.rank, s.made
+		s := t.slots[i]
+		if s>>mergeBits == key && s != 0 {
+			m := &t.merges[s&maxMerges-1]
+			return m.rank, m.made
 		}
-		if s.key == 0 {
+		if s == 0 {
 			return noRank, noSymbol
 		}
 	}
-}
-
-// vocabulary maps surfaces to ids and refuses what a table cannot hold.
-type vocabulary struct {
-	pieces []string
-	kinds  []pieceKind
-	ids    map[string]int32
-}
-
-func newVocabulary(n int) *vocabulary {
-	return &vocabulary{pieces: make([]string, 0, n), kinds: make([]pieceKind, 0, n), ids: make(map[string]int32, n)}
-}
-
-// add gives piece the number id. limit is the largest id plus one that the file's size allows.
-func (v *vocabulary) add(piece string, id int64, kind pieceKind, limit int) error {
-	if piece == "" {
-		return fmt.Errorf("token %d is empty, expected at least one character", id)
-	}
-	if id < 0 || id >= int64(limit) {
-		return fmt.Errorf("token %.40q has id %d, expected 0 to %d at most for a file of this size", piece, id, limit-1)
-	}
-	if old, ok := v.ids[piece]; ok {
-		return fmt.Errorf("token %.40q is defined twice, as %d and as %d", piece, old, id)
-	}
-	for len(v.pieces) <= int(id) {
-		v.pieces, v.kinds = append(v.pieces, ""), append(v.kinds, pieceAbsent)
-	}
-	if v.kinds[id] != pieceAbsent {
-		return fmt.Errorf("id %d belongs to two tokens, %.40q and %.40q", id, v.pieces[id], piece)
-	}
-	v.pieces[id], v.kinds[id], v.ids[piece] = piece, kind, int32(id)
-	return nil
 }
 
 // oneRune returns the only character of s, and false if s has another number of them.

@@ -103,6 +103,21 @@ var families = map[string][]string{
 	"tok105.bin":       {"data", "babyllama105", "tok105.bin"},
 	"tok512.json":      {"golden", "lmeval", "tokenizers", "stories260k", "tokenizer.json"},
 	"tok105.json":      {"golden", "lmeval", "tokenizers", "babyllama105", "tokenizer.json"},
+
+	"gpt2":          {"golden", "tokenizers", "gpt2", "tokenizer.json.gz"},
+	"gpt2.arrays":   {"golden", "tokenizers", "gpt2", "tokenizer_arrays.json.gz"},
+	"gpt2.vocab":    {"data", "tok_gpt2", "vocab.json"},
+	"llama3":        {"golden", "tokenizers", "llama3", "tokenizer.json.gz"},
+	"llama3.model":  {"data", "tok_llama3", "tokenizer.model"},
+	"llama3.vocab":  {"data", "tok_llama3", "encoder.json"},
+	"phi4":          {"golden", "tokenizers", "phi4", "tokenizer.json.gz"},
+	"phi4.ranks":    {"data", "tok_phi4", "cl100k_base.tiktoken"},
+	"qwen2":         {"golden", "tokenizers", "qwen2", "tokenizer.json.gz"},
+	"qwen2.arrays":  {"golden", "tokenizers", "qwen2", "tokenizer_arrays.json.gz"},
+	"qwen2.ranks":   {"data", "tok_qwen2", "qwen.tiktoken"},
+	"tekken":        {"golden", "tokenizers", "tekken", "tokenizer.json.gz"},
+	"tekken.arrays": {"golden", "tokenizers", "tekken", "tokenizer_arrays.json.gz"},
+	"tekken.ranks":  {"golden", "tokenizers", "tekken", "tekken.json.gz"},
 }
 
 var loaded sync.Map // of families
@@ -137,7 +152,7 @@ type counter struct {
 
 func (c *counter) check(what string, got, want any) {
 	c.tb.Helper()
-	if fmt.Sprint(got) == fmt.Sprint(want) {
+	if ids, ok := got.([]int32); ok && slices.Equal(ids, want.([]int32)) || fmt.Sprint(got) == fmt.Sprint(want) {
 		c.ok++
 		return
 	}
@@ -412,6 +427,13 @@ func TestStreamGolden(t *testing.T) {
 }
 
 func TestRequestPairs(t *testing.T) {
+	for _, name := range []string{"llama2", "llama2_metaspace"} {
+		t.Run(name, func(t *testing.T) { checkPairs(t, name, family(t, name)) })
+	}
+}
+
+// checkPairs compares with the golden request pairs.
+func checkPairs(t *testing.T, golden string, tok Tokenizer) {
 	type pair struct {
 		Context      string `json:"context"`
 		Continuation string `json:"continuation"`
@@ -419,30 +441,34 @@ func TestRequestPairs(t *testing.T) {
 	type row struct {
 		Moved      int     `json:"moved"`
 		Ctx        []int32 `json:"ctx"`
+		NCtx       int     `json:"n_ctx"`
 		Whole      []int32 `json:"whole"`
+		Cont       []int32 `json:"cont"`
 		Fallback   []int32 `json:"fallback"`
 		LegacyCtx  []int32 `json:"legacy_ctx"`
 		LegacyCont []int32 `json:"legacy_cont"`
 	}
 	pairs := jsonRows[pair](t, "golden", "tokenizers", "lmeval", "pairs.jsonl.gz")
-	for _, name := range []string{"llama2", "llama2_metaspace"} {
-		t.Run(name, func(t *testing.T) {
-			tok, c := family(t, name), counter{tb: t}
-			for i, r := range jsonRows[row](t, "golden", "tokenizers", "lmeval", name+".jsonl.gz") {
-				ctx := []rune(pairs[i].Context)
-				cut := len(ctx) - r.Moved
-				context, cont := string(ctx[:cut]), string(ctx[cut:])+pairs[i].Continuation
-				c.check(fmt.Sprintf("pair %d context", i), tok.EncodeParsed(context, false), r.Ctx)
-				c.check(fmt.Sprintf("pair %d whole", i), tok.EncodeParsed(context+cont, false), r.Whole)
-				if r.Fallback != nil {
-					c.check(fmt.Sprintf("pair %d fallback", i), tok.EncodeParsed(cont, false), r.Fallback)
-				}
-				c.check(fmt.Sprintf("pair %d legacy context", i), tok.EncodeParsed(pairs[i].Context, false), r.LegacyCtx)
-				c.check(fmt.Sprintf("pair %d legacy continuation", i), tok.EncodeParsed(pairs[i].Continuation, false), r.LegacyCont)
-			}
-			c.done()
-		})
+	rows, c := jsonRows[row](t, "golden", "tokenizers", "lmeval", golden+".jsonl.gz"), counter{tb: t}
+	if len(rows) != len(pairs) {
+		t.Fatalf("%d rows, %d pairs", len(rows), len(pairs))
 	}
+	for i, r := range rows {
+		ctx := []rune(pairs[i].Context)
+		cut := len(ctx) - r.Moved
+		context, cont := string(ctx[:cut]), string(ctx[cut:])+pairs[i].Continuation
+		got, whole := tok.EncodeParsed(context, false), tok.EncodeParsed(context+cont, false)
+		c.check(fmt.Sprintf("pair %d context", i), got, r.Ctx)
+		c.check(fmt.Sprintf("pair %d context length", i), len(got), r.NCtx)
+		c.check(fmt.Sprintf("pair %d whole", i), whole, r.Whole)
+		c.check(fmt.Sprintf("pair %d continuation", i), whole[min(len(got), len(whole)):], r.Cont)
+		if r.Fallback != nil {
+			c.check(fmt.Sprintf("pair %d fallback", i), tok.EncodeParsed(cont, false), r.Fallback)
+		}
+		c.check(fmt.Sprintf("pair %d legacy context", i), tok.EncodeParsed(pairs[i].Context, false), r.LegacyCtx)
+		c.check(fmt.Sprintf("pair %d legacy continuation", i), tok.EncodeParsed(pairs[i].Continuation, false), r.LegacyCont)
+	}
+	c.done()
 }
 
 // TestEvalEdges compares with the ids of the harness's hand-made request pairs (golden/lmeval/edges).
@@ -488,19 +514,21 @@ func TestEvalEdges(t *testing.T) {
 func TestLlamaCppVectors(t *testing.T) {
 	for _, vectors := range []string{"llama-spm", "phi-3"} {
 		for _, name := range []string{"llama2", "llama2_normfalse", "llama2.model", "llama2.bin", "llama2.pii.json"} {
-			t.Run(vectors+"/"+name, func(t *testing.T) {
-				tok, c := family(t, name), counter{tb: t}
-				const sep = "\n__ggml_vocab_test__\n"
-				inputs := strings.Split(string(readShared(t, "data", "ggml_vocab", "ggml-vocab-"+vectors+".gguf.inp")), sep)
-				outputs := strings.Split(string(readShared(t, "data", "ggml_vocab", "ggml-vocab-"+vectors+".gguf.out")), "\n")
-				if len(inputs) != 47 || len(outputs) < 47 {
-					t.Fatalf("%d inputs, %d outputs, want 47", len(inputs), len(outputs))
-				}
-				for i, in := range inputs {
-					c.check(fmt.Sprintf("vector %d %q", i, in), fmt.Sprint(tok.Encode(in, false)), "["+strings.TrimSpace(outputs[i])+"]")
-				}
-				c.done()
-			})
+			t.Run(vectors+"/"+name, func(t *testing.T) { checkVectors(t, vectors, family(t, name)) })
 		}
 	}
+}
+
+func checkVectors(t *testing.T, vectors string, tok Tokenizer) {
+	const sep = "\n__ggml_vocab_test__\n"
+	inputs := strings.Split(string(readShared(t, "data", "ggml_vocab", "ggml-vocab-"+vectors+".gguf.inp")), sep)
+	outputs := strings.Split(string(readShared(t, "data", "ggml_vocab", "ggml-vocab-"+vectors+".gguf.out")), "\n")
+	if len(inputs) != 47 || len(outputs) < 47 {
+		t.Fatalf("%d inputs, %d outputs, want 47", len(inputs), len(outputs))
+	}
+	c := counter{tb: t}
+	for i, in := range inputs {
+		c.check(fmt.Sprintf("vector %d %q", i, in), fmt.Sprint(tok.Encode(in, false)), "["+strings.TrimSpace(outputs[i])+"]")
+	}
+	c.done()
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -23,10 +22,13 @@ type hfTokenizer struct {
 	trim, squeeze bool // spaces: cut at both ends; runs to one
 	prepend       bool // normalizer: U+2581 before every part of the text
 	scheme        string
-	ids           map[string]int32
+	added         addedTokens
+}
 
-	raw        *matcher // added tokens found in the text as it is (normalized: false)
-	normalized *matcher // added tokens found in the normalized text
+// addedTokens finds the added tokens of a file in a text.
+type addedTokens struct {
+	raw        *matcher // found in the text as it is (normalized: false)
+	normalized *matcher // found in the normalized text
 }
 
 // hfAdded is an entry of added_tokens.
@@ -57,6 +59,9 @@ type hfPart struct {
 	PrependScheme  *string                    `json:"prepend_scheme"`
 	AddPrefixSpace *bool                      `json:"add_prefix_space"`
 	Split          *bool                      `json:"split"`
+	UseRegex       *bool                      `json:"use_regex"`
+	Behavior       string                     `json:"behavior"`
+	Invert         bool                       `json:"invert"`
 	StrRep         *string                    `json:"str_rep"`
 	Single         []map[string]hfTemplateUse `json:"single"`
 	SpecialTokens  map[string]hfTemplateToken `json:"special_tokens"`
@@ -137,32 +142,40 @@ type hfFile struct {
 	preTokenizer *hfPart
 	post         *hfPart
 	decoder      *hfPart
-	model        *jsonReader
+	model        *hfModel
 }
 
 // parseHF cuts a tokenizer.json into its components.
 func parseHF(data []byte) (*hfFile, error) {
 	f := &hfFile{}
 	seen := make(map[string]bool)
-	r := &jsonReader{s: string(bytes.TrimPrefix(data, []byte("\ufeff")))}
-	err := r.object(func(key string) error {
+	r := &jsonReader{s: view(bytes.TrimPrefix(data, []byte("\ufeff")))}
+	err := r.object(func(key string) (err error) {
 		if seen[key] {
 			return r.fail("%.40q appears twice", key)
 		}
 		seen[key] = true
+		if key == "model" {
+			typ := cmp.Or(r.peekType(), "BPE")
+			if typ != "BPE" {
+				return r.fail("model type %q is not supported, expected \"BPE\"", typ)
+			}
+			f.model, err = parseHFModel(r, len(data))
+			return err
+		}
 		part, err := r.sub()
 		if err != nil {
 			return err
 		}
 		switch key {
+		case "truncation", "padding":
+			return part.skip()
 		case "version":
 			var v string
 			if err = part.decode(key, &v); err == nil && v != "1.0" {
 				err = part.fail("version %q, expected \"1.0\"", v)
 			}
 			return err
-		case "truncation", "padding":
-			return nil
 		case "added_tokens":
 			return part.decode(key, &f.added)
 		case "normalizer":
@@ -173,9 +186,6 @@ func parseHF(data []byte) (*hfFile, error) {
 			return part.decode(key, &f.post)
 		case "decoder":
 			return part.decode(key, &f.decoder)
-		case "model":
-			f.model = part
-			return nil
 		}
 		return r.fail("unknown key %.40q", key)
 	})
@@ -266,19 +276,9 @@ func parseHFModel(r *jsonReader, fileSize int) (*hfModel, error) {
 		case "ignore_merges":
 			m.ignoreMerges, err = r.boolean()
 		case "vocab":
-			// The shortest entry, "a":0, is of 6 bytes; most have some 20.
-			m.vocab = newVocabulary(len(r.s) / 48)
-			return r.object(func(piece string) error {
-				id, err := r.id()
-				if err != nil {
-					return fmt.Errorf("%w for model.vocab %.40q", err, piece)
-				}
-				kind := pieceText
-				if err := m.vocab.add(piece, id, kind, fileSize); err != nil {
-					return r.fail("model.vocab: %v", err)
-				}
-				return nil
-			})
+			// The shortest entry, "a":0, takes 6 bytes; most have some 20.
+			m.vocab = newVocabulary(len(r.s) / 64)
+			return m.vocab.read(r, "model.vocab", fileSize)
 		case "merges":
 			m.merges, err = r.sub()
 		default:
@@ -289,7 +289,7 @@ func parseHFModel(r *jsonReader, fileSize int) (*hfModel, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case m.vocab == nil || len(m.vocab.ids) == 0:
+	case m.vocab == nil || m.vocab.used == 0:
 		return nil, r.fail("model.vocab is missing or empty")
 	case m.merges == nil:
 		return nil, r.fail("model.merges is missing")
@@ -298,42 +298,41 @@ func parseHFModel(r *jsonReader, fileSize int) (*hfModel, error) {
 }
 
 // loadHF makes a tokenizer from a tokenizer.json.
-func loadHF(data []byte, side settings) (*hfTokenizer, error) {
+func loadHF(data []byte, side settings) (Tokenizer, error) {
 	f, err := parseHF(data)
 	if err != nil {
 		return nil, err
 	}
-	typ := cmp.Or(f.model.peekType(), "BPE")
-	if typ != "BPE" {
-		return nil, fmt.Errorf("model type %q is not supported, expected \"BPE\" of the SentencePiece kind", typ)
-	}
 	if f.preTokenizer.has("ByteLevel") || f.decoder.has("ByteLevel") {
-		return nil, fmt.Errorf("byte-level BPE (model %s, pre_tokenizer %s) is not supported yet by this version, expected the SentencePiece kind", typ, f.preTokenizer.describe())
+		return wrap(loadByteLevel(f, data, side))
 	}
-	t := &hfTokenizer{raw: newMatcher(), normalized: newMatcher()}
+	t := &hfTokenizer{}
 	if err := t.setNormalizer(f.normalizer, f.preTokenizer); err != nil {
 		return nil, err
 	}
 	if err := t.setDecoder(f.decoder); err != nil {
 		return nil, err
 	}
-	model, err := parseHFModel(f.model, len(data))
-	if err != nil {
-		return nil, err
-	}
+	model := f.model
 	if err := t.setModel(model, f.preTokenizer); err != nil {
 		return nil, err
 	}
-	if err := t.setAdded(f.added, model, len(data)); err != nil {
+	v := model.vocab
+	if t.added, err = t.setAdded(f.added, v, t.normalize, len(data)); err != nil {
 		return nil, err
+	}
+	for id, piece := range v.pieces {
+		if _, ok := byteOf(piece); ok && t.rules.byteRuns && v.kinds[id] == pieceText {
+			v.kinds[id] = pieceByte
+		}
 	}
 	t.kind = "tokenizer.json"
 	t.bos, t.eos = -1, -1
-	given, err := t.setPost(f.post)
+	given, err := t.setPost(f.post.list())
 	if err != nil {
 		return nil, err
 	}
-	return t, t.setSpecials(data, side, given)
+	return wrap(t, t.setSpecials(data, v, side, given))
 }
 
 // setNormalizer accepts the forms that SentencePiece models are converted to.
@@ -456,7 +455,7 @@ func (t *hfTokenizer) setModel(model *hfModel, pre *hfPart) error {
 	t.m = m
 	m.byteFallback, m.fuseUnk = model.byteFallback, model.fuseUnk
 	if model.hasUnk {
-		id, ok := v.ids[model.unkToken]
+		id, ok := v.find(model.unkToken)
 		if !ok {
 			return fmt.Errorf("model.unk_token %.40q is not in model.vocab", model.unkToken)
 		}
@@ -480,37 +479,38 @@ func (t *hfTokenizer) setModel(model *hfModel, pre *hfPart) error {
 		m.everyMark = split == nil || *split
 	}
 	if model.ignoreMerges {
-		m.whole, m.longest = v.ids, longest
+		m.whole, m.longest = v.whole(), longest // ignore_merges does not see added tokens
 	}
-	return t.setMerges(model, v)
+	return m.setMerges(model.merges, v)
 }
 
 // setMerges reads model.merges, as "a b" strings or ["a", "b"] pairs.
-func (t *hfTokenizer) setMerges(model *hfModel, v *vocabulary) error {
-	m, r := t.m, model.merges
-	m.pairs = newPairTable(len(v.pieces))
+func (m *bpe) setMerges(r *jsonReader, v *vocabulary) error {
 	made := make([]bool, len(v.pieces))
+	// The shortest merge, "a b", takes 6 bytes; most take some 18.
+	m.pairs = newPairTable(len(r.s) / 20)
+	b := &mergeBatch{m: m, v: v, made: made}
 	rank := uint32(0)
-	var joined []byte
+	unknown := func(it *mergeItem) error {
+		r.pos = it.at
+		return r.fail("model.merges[%d]: %.40q, %.40q and %.40q are not all in model.vocab", it.rank, it.left, it.right, it.left+it.right)
+	}
 	err := r.array(func(i int) error {
 		left, right, err := r.merge(i)
 		if err != nil || left == "" && right == "" {
 			return err
 		}
-		l, lok := v.ids[left]
-		rt, rok := v.ids[right]
-		joined = append(append(joined[:0], left...), right...)
-		to, ok := v.ids[string(joined)]
-		if !lok || !rok || !ok {
-			return r.fail("model.merges[%d]: %.40q, %.40q and %.40q are not all in model.vocab", i, left, right, joined)
+		bad := b.add(mergeItem{left: left, right: right, to: noSymbol, rank: rank, at: r.pos})
+		if rank++; bad != nil {
+			return unknown(bad)
 		}
-		m.pairs.set(l, rt, rank, to)
-		made[to] = true
-		rank++
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	if bad := b.flush(); bad != nil {
+		return unknown(bad)
 	}
 	m.finish(func(yield func(string) bool) {
 		for id, ok := range made {
@@ -519,7 +519,7 @@ func (t *hfTokenizer) setMerges(model *hfModel, v *vocabulary) error {
 			}
 		}
 	})
-	return nil
+	return m.pairs.check()
 }
 
 // merge reads one merge; both parts are empty for a comment line that old files carry.
@@ -557,10 +557,10 @@ func (r *jsonReader) merge(i int) (left, right string, err error) {
 	return left, right, err
 }
 
-// setAdded enters the added tokens.
-func (t *hfTokenizer) setAdded(added []hfAdded, model *hfModel, fileSize int) error {
-	v := model.vocab
-	t.shown = make(map[int32]string)
+// setAdded enters added tokens into the vocabulary v, which becomes that of c. normalize is the file's normalizer.
+func (c *core) setAdded(added []hfAdded, v *vocabulary, normalize func(string) string, fileSize int) (addedTokens, error) {
+	out := addedTokens{newMatcher(), newMatcher()}
+	c.shown = make(map[int32]string)
 	seen := make(map[string]bool, len(added))
 	// The library enters special tokens first, so that they win over others of the same text.
 	for _, special := range []bool{true, false} {
@@ -569,26 +569,23 @@ func (t *hfTokenizer) setAdded(added []hfAdded, model *hfModel, fileSize int) er
 				continue
 			}
 			if a.ID == nil || a.Content == nil || *a.Content == "" {
-				return fmt.Errorf("added_tokens[%d] without id or content", i)
+				return out, fmt.Errorf("added_tokens[%d] without id or content", i)
 			}
 			content := *a.Content
 			if a.SingleWord {
-				return fmt.Errorf("added_tokens[%d] %.40q has single_word true, which is not supported, expected false", i, content)
+				return out, fmt.Errorf("added_tokens[%d] %.40q has single_word true, which is not supported, expected false", i, content)
 			}
 			if seen[content] {
-				return fmt.Errorf("added_tokens[%d] %.40q appears twice", i, content)
+				return out, fmt.Errorf("added_tokens[%d] %.40q appears twice", i, content)
 			}
 			seen[content] = true
-			id, known := v.ids[content]
+			id, known := v.find(content)
 			if known && int64(id) != *a.ID {
-				return fmt.Errorf("added_tokens[%d] %.40q has id %d, expected the %d of model.vocab", i, content, *a.ID, id)
+				return out, fmt.Errorf("added_tokens[%d] %.40q has id %d, expected the %d of model.vocab", i, content, *a.ID, id)
 			}
 			if !known {
-				if t.m.whole != nil && len(t.m.whole) == len(v.ids) {
-					t.m.whole = maps.Clone(v.ids) // ignore_merges does not see added tokens
-				}
 				if err := v.add(content, *a.ID, pieceText, fileSize); err != nil {
-					return fmt.Errorf("added_tokens[%d]: %w", i, err)
+					return out, fmt.Errorf("added_tokens[%d]: %w", i, err)
 				}
 				id = int32(*a.ID)
 			}
@@ -597,33 +594,31 @@ func (t *hfTokenizer) setAdded(added []hfAdded, model *hfModel, fileSize int) er
 			}
 			as := matched{id: id, special: a.Special, lstrip: a.LStrip, rstrip: a.RStrip}
 			if !a.Normalized {
-				t.raw.add(content, as)
-			} else if n := t.normalize(content); n != "" {
-				t.normalized.add(n, as)
+				out.raw.add(content, as)
+			} else if n := normalize(content); n != "" {
+				out.normalized.add(n, as)
 				if n != content {
 					// The library decodes such a token to its normalized text and then does not know it for special.
-					v.kinds[id], t.shown[id] = pieceShown, n
+					v.kinds[id], c.shown[id] = pieceShown, n
 				}
 			}
 		}
 	}
-	for id, piece := range v.pieces {
-		if _, ok := byteOf(piece); ok && t.rules.byteRuns && v.kinds[id] == pieceText {
-			v.kinds[id] = pieceByte
-		}
-	}
-	t.pieces, t.kinds, t.ids = v.pieces, v.kinds, v.ids
-	return nil
+	c.pieces, c.kinds = v.pieces, v.kinds
+	return out, nil
 }
 
 // setPost reads the template and reports whether there is one.
-func (t *hfTokenizer) setPost(post *hfPart) (bool, error) {
-	parts := post.list()
+func (c *core) setPost(parts []hfPart) (bool, error) {
 	if len(parts) == 0 {
 		return false, nil
 	}
 	p := parts[0]
 	if len(parts) > 1 || p.Type != "TemplateProcessing" {
+		post := hfPart{Type: "Sequence", Processors: parts}
+		if len(parts) == 1 {
+			post = p
+		}
 		return false, fmt.Errorf("post_processor %s is not supported, expected null or TemplateProcessing", post.describe())
 	}
 	text := 0
@@ -641,24 +636,24 @@ func (t *hfTokenizer) setPost(post *hfPart) (bool, error) {
 			return false, fmt.Errorf("post_processor TemplateProcessing: %.40q is not in special_tokens", token.ID)
 		}
 		for _, id := range ids.IDs {
-			if id < 0 || id >= int64(len(t.pieces)) || !t.has(int32(id)) {
+			if id < 0 || id >= int64(len(c.pieces)) || !c.has(int32(id)) {
 				return false, fmt.Errorf("post_processor TemplateProcessing: %.40q has id %d, which is not in the vocabulary", token.ID, id)
 			}
 			if text == 0 {
-				t.prefix = append(t.prefix, int32(id))
+				c.prefix = append(c.prefix, int32(id))
 			} else {
-				t.suffix = append(t.suffix, int32(id))
+				c.suffix = append(c.suffix, int32(id))
 			}
 		}
 	}
 	if text != 1 {
 		return false, fmt.Errorf("post_processor TemplateProcessing.single has %d times Sequence A, expected once", text)
 	}
-	if len(t.prefix) > 0 {
-		t.bos = t.prefix[0]
+	if len(c.prefix) > 0 {
+		c.bos = c.prefix[0]
 	}
-	if n := len(t.suffix); n > 0 {
-		t.eos = t.suffix[n-1]
+	if n := len(c.suffix); n > 0 {
+		c.eos = c.suffix[n-1]
 	}
 	return true, nil
 }
@@ -675,15 +670,15 @@ func (t *hfTokenizer) EncodeParsed(text string, special bool) []int32 {
 // are cut out of the text, what lies between is normalized part by part, the others are cut out of that.
 func (t *hfTokenizer) encode(text string, special, parse bool) []int32 {
 	dst := t.begin(len(text), special)
-	inside := !t.normalized.empty() && (parse || t.normalized.plain)
-	t.raw.split(repair(text), parse, func(part string, offset int, id int32) {
+	inside := t.added.inside(parse)
+	t.added.raw.split(repair(text), parse, func(part string, offset int, id int32) {
 		switch {
 		case id >= 0:
 			dst = append(dst, id)
 		case !inside:
 			dst = t.part(dst, t.unspaced(part), offset, t.prepend)
 		default:
-			t.normalized.split(t.normalize(part), parse, func(part string, at int, id int32) {
+			t.added.normalized.split(t.normalize(part), parse, func(part string, at int, id int32) {
 				if id >= 0 {
 					dst = append(dst, id)
 				} else {
@@ -693,6 +688,11 @@ func (t *hfTokenizer) encode(text string, special, parse bool) []int32 {
 		}
 	})
 	return t.end(dst, special)
+}
+
+// inside reports whether normalized text has to be searched for added tokens.
+func (a *addedTokens) inside(parse bool) bool {
+	return !a.normalized.empty() && (parse || a.normalized.plain)
 }
 
 // part appends the ids of a part that holds no added token. offset is its place in the text, which only the Metaspace

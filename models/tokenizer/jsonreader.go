@@ -263,14 +263,46 @@ func (r *jsonReader) skip() error {
 	}
 }
 
-// sub passes over a value and returns a reader of it.
+// sub passes over a value and returns a reader of it, which has to be read: of an object or an array only the brackets and
+// strings are looked at here.
 func (r *jsonReader) sub() (*jsonReader, error) {
-	r.peek()
+	c := r.peek()
 	start := r.pos
-	if err := r.skip(); err != nil {
-		return nil, err
+	if c == '{' || c == '[' {
+		if !r.brackets() {
+			// Where it is broken is better told by reading it.
+			r.pos = start
+		}
+	}
+	if r.pos == start {
+		if err := r.skip(); err != nil {
+			return nil, err
+		}
 	}
 	return &jsonReader{s: r.s[start:r.pos], line: r.line + strings.Count(r.s[:start], "\n")}, nil
+}
+
+// brackets passes over an object or an array, and reports false if it has no end.
+func (r *jsonReader) brackets() bool {
+	depth := 0
+	for i := r.pos; i < len(r.s); i++ {
+		switch r.s[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				r.pos = i + 1
+				return true
+			}
+		case '"':
+			for i++; i < len(r.s) && r.s[i] != '"'; i++ {
+				if r.s[i] == '\\' {
+					i++
+				}
+			}
+		}
+	}
+	return false
 }
 
 // end checks that nothing follows.

@@ -18,12 +18,15 @@ import (
 // maxFileSize bounds what is read into memory; the largest published tokenizer files are below 40 MB.
 const maxFileSize = 256 << 20
 
-// Load reads a tokenizer from a file, or from a folder: there tokenizer.json is preferred, then tokenizer.model, then
-// tokenizer.bin, then the only file *.model.
+// Load reads a tokenizer from a file, or from a folder: there tokenizer.json is preferred, then tokenizer.model,
+// tokenizer.bin, tekken.json, vocab.json, encoder.json, then the only file *.model or *.tiktoken. The list of merges of a
+// vocab.json is the merges.txt beside it, that of an encoder.json the vocab.bpe.
 //
 // tokenizer_config.json, special_tokens_map.json and config.json beside the file are read for what the file itself does
-// not say: add_bos_token and add_eos_token (for a tokenizer.json only without a post_processor; default BOS and no EOS
-// for the other formats) and the BOS and EOS of a tokenizer.json whose template does not show them.
+// not say: add_bos_token and add_eos_token (for a tokenizer.json only if its post_processor has no template; by default
+// SentencePiece models, llama2.c, tekken.json and Llama-3 have BOS, and nothing has EOS), the BOS and EOS of a byte-level
+// file or a tokenizer.json whose template does not show them, and for ranks or merges the kind of vocabulary and its
+// special tokens (see the package's documentation).
 //
 // Everything in a file that would change ids and is not supported is an error that names the file and the key.
 func Load(path string) (Tokenizer, error) {
@@ -35,7 +38,7 @@ func Load(path string) (Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	side, err := readSettings(filepath.Dir(file))
+	side, err := settingsOf(file)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +49,9 @@ func Load(path string) (Tokenizer, error) {
 	return t, nil
 }
 
+// vocabularyFiles are the bare vocabularies and the lists of merges that belong to them.
+var vocabularyFiles = map[string]string{"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}
+
 // locate returns the tokenizer file that path names.
 func locate(path string) (string, error) {
 	info, err := os.Stat(path)
@@ -55,7 +61,7 @@ func locate(path string) (string, error) {
 	if !info.IsDir() {
 		return path, nil
 	}
-	for _, name := range []string{"tokenizer.json", "tokenizer.model", "tokenizer.bin"} {
+	for _, name := range []string{"tokenizer.json", "tokenizer.model", "tokenizer.bin", "tekken.json", "vocab.json", "encoder.json"} {
 		file := filepath.Join(path, name)
 		if info, err := os.Stat(file); err == nil && !info.IsDir() {
 			return file, nil
@@ -69,7 +75,7 @@ func locate(path string) (string, error) {
 	}
 	var models []string
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".model") && !e.IsDir() {
+		if ext := filepath.Ext(e.Name()); (ext == ".model" || ext == ".tiktoken") && !e.IsDir() {
 			models = append(models, e.Name())
 		}
 	}
@@ -77,9 +83,9 @@ func locate(path string) (string, error) {
 	case 1:
 		return filepath.Join(path, models[0]), nil
 	case 0:
-		return "", fmt.Errorf("tokenizer %s: no tokenizer file in this folder, expected tokenizer.json, tokenizer.model, tokenizer.bin or one *.model", path)
+		return "", fmt.Errorf("tokenizer %s: no tokenizer file in this folder, expected tokenizer.json, tokenizer.model, tokenizer.bin, tekken.json, vocab.json, encoder.json or one *.model or *.tiktoken", path)
 	}
-	return "", fmt.Errorf("tokenizer %s: %d files *.model (%s), expected one, or name the file", path, len(models), strings.Join(models, ", "))
+	return "", fmt.Errorf("tokenizer %s: %d files *.model and *.tiktoken (%s), expected one, or name the file", path, len(models), strings.Join(models, ", "))
 }
 
 // readFile reads a whole regular file of at most limit bytes.
@@ -99,8 +105,8 @@ func readFile(file string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// parse makes a tokenizer from the content of a file. Every format is an implementation of Tokenizer of its own, chosen
-// here, or by loadHF for the kinds of tokenizer.json.
+// parse makes a tokenizer from the content of a file, which is not changed afterwards. The implementation of Tokenizer is
+// chosen here, or by loadHF for the kinds of tokenizer.json.
 func parse(data []byte, side settings) (Tokenizer, error) {
 	head := bytes.TrimPrefix(data, []byte("\ufeff"))
 	head = bytes.TrimLeft(head[:min(len(head), 256)], " \t\r\n")
@@ -112,16 +118,24 @@ func parse(data []byte, side settings) (Tokenizer, error) {
 	case isBin(data):
 		return wrap(loadBin(data, side))
 	case len(head) > 0 && head[0] == '{':
-		if err := otherJSON(data); err != nil {
-			return nil, err
+		switch kindOfJSON(data) {
+		case jsonTekken:
+			return wrap(loadTekken(data, side))
+		case jsonVocabulary:
+			if side.merges == nil {
+				return nil, errors.New("the file is a bare vocabulary of tokens and ids, expected a tokenizer.json with a model, or the list of merges beside it (merges.txt beside vocab.json, vocab.bpe beside encoder.json)")
+			}
+			return wrap(loadVocabulary(data, side.merges, side.mergesName, side))
 		}
-		return wrap(loadHF(data, side))
+		return loadHF(data, side)
 	case isRanks(head):
-		return nil, errors.New("byte-level BPE (a tiktoken rank file) is not supported yet by this version, expected tokenizer.json of the SentencePiece kind, a SentencePiece model or llama2.c's tokenizer.bin")
+		return wrap(loadRanks(data, side))
+	case bytes.HasPrefix(head, []byte("#version")) || isMerge(head):
+		return nil, errors.New("the file is a list of merges, expected the vocabulary beside it (vocab.json or encoder.json)")
 	case len(data) > 1 && data[1] != 0 && bytes.IndexByte([]byte{1<<3 | 2, 2<<3 | 2, 3<<3 | 2, 5<<3 | 2}, data[0]) >= 0:
 		return wrap(loadSPM(data, side))
 	}
-	return nil, fmt.Errorf("the file begins with % x, which is none of tokenizer.json, a SentencePiece model and llama2.c's tokenizer.bin", data[:min(len(data), 8)])
+	return nil, fmt.Errorf("the file begins with % x, which is none of tokenizer.json, tekken.json, a SentencePiece model, a tiktoken file and llama2.c's tokenizer.bin", data[:min(len(data), 8)])
 }
 
 // wrap keeps a nil pointer from becoming an interface that is not nil.
@@ -157,27 +171,49 @@ func isRanks(head []byte) bool {
 	return len(bytes.Trim(rank, "0123456789")) == 0
 }
 
-// otherJSON returns an error for the JSON files of other tokenizer formats.
-func otherJSON(data []byte) error {
+// isMerge reports whether head begins with the first merge of a published byte-level vocabulary: two pieces of GPT-2's
+// alphabet with a space between.
+func isMerge(head []byte) bool {
+	line, _, ok := bytes.Cut(head, []byte("\n"))
+	return ok && bytes.HasPrefix(line, []byte("\u0120 "))
+}
+
+// The JSON files that a tokenizer is read from.
+const (
+	jsonHF = iota
+	jsonTekken
+	jsonVocabulary
+)
+
+// kindOfJSON decides by the first key that tells.
+func kindOfJSON(data []byte) (kind int) {
 	r := &jsonReader{s: view(bytes.TrimPrefix(data, []byte("\ufeff")))}
-	var err error
 	stop := errors.New("")
 	_ = r.object(func(key string) error {
 		switch c := r.peek(); {
-		case key == "config" && c == '{':
-			err = errors.New("byte-level BPE (tekken.json) is not supported yet by this version, expected a tokenizer.json of the SentencePiece kind")
+		case key == "config" && c == '{' || key == "vocab" && c == '[':
+			kind = jsonTekken
+			return stop
 		case '0' <= c && c <= '9':
-			err = errors.New("the file is a bare vocabulary of tokens and ids, expected a tokenizer.json with a model")
+			kind = jsonVocabulary
+			return stop
+		case key == "type" || key == "image" || key == "multimodal" || key == "audio" || key == "special_tokens":
+			return r.skip()
 		}
 		return stop
 	})
-	return err
+	return kind
 }
 
 // settings are what the files beside a tokenizer file say.
 type settings struct {
 	addBOS, addEOS *bool
 	bos, eos       named
+	class          string          // tokenizer_class
+	modelType      string          // model_type
+	added          json.RawMessage // added_tokens_decoder, nil if there is none
+	merges         []byte          // the list of merges beside a bare vocabulary, nil if there is none
+	mergesName     string
 }
 
 // named is a special token as the files beside the tokenizer name it.
@@ -185,6 +221,19 @@ type named struct {
 	text string // by tokenizer_config.json or special_tokens_map.json
 	id   int64  // by config.json, -1 if not
 	file string // that says so, "" if none does
+}
+
+// settingsOf reads the files beside a tokenizer file.
+func settingsOf(file string) (settings, error) {
+	s, err := readSettings(filepath.Dir(file))
+	if merges := vocabularyFiles[filepath.Base(file)]; merges != "" && err == nil {
+		s.mergesName = merges
+		s.merges, err = readFile(filepath.Join(filepath.Dir(file), merges), maxFileSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+	}
+	return s, err
 }
 
 func readSettings(dir string) (settings, error) {
@@ -215,11 +264,16 @@ func (s *settings) add(name string, data []byte) error {
 		EOS    json.RawMessage `json:"eos_token"`
 		BOSID  json.RawMessage `json:"bos_token_id"`
 		EOSID  json.RawMessage `json:"eos_token_id"`
+
+		Class     json.RawMessage `json:"tokenizer_class"`
+		ModelType json.RawMessage `json:"model_type"`
+		Added     json.RawMessage `json:"added_tokens_decoder"`
 	}
 	if err := json.Unmarshal(data, &f); err != nil {
 		return fmt.Errorf("%w, expected a JSON object", err)
 	}
 	if name == "config.json" {
+		_ = json.Unmarshal(f.ModelType, &s.modelType) // what is no string names no class
 		if err := s.bos.setID(name, "bos_token_id", f.BOSID); err != nil {
 			return err
 		}
@@ -227,6 +281,8 @@ func (s *settings) add(name string, data []byte) error {
 	}
 	if name == "tokenizer_config.json" {
 		s.addBOS, s.addEOS = f.AddBOS, f.AddEOS
+		_ = json.Unmarshal(f.Class, &s.class)
+		s.added = f.Added
 	}
 	if err := s.bos.setText(name, "bos_token", f.BOS); err != nil {
 		return err
@@ -271,10 +327,10 @@ func (n *named) setID(file, key string, raw json.RawMessage) error {
 }
 
 // find returns the id of the token in a vocabulary, -1 if there is to be none.
-func (n named) find(key string, c *core, ids map[string]int32) (int32, error) {
+func (n named) find(key string, c *core, v *vocabulary) (int32, error) {
 	switch {
 	case n.text != "":
-		id, ok := ids[n.text]
+		id, ok := v.find(n.text)
 		if !ok {
 			return -1, fmt.Errorf("%s %.40q of %s is not in the vocabulary", key, n.text, n.file)
 		}
@@ -327,34 +383,12 @@ func (c *core) setAffixes(addBOS, addEOS bool, data []byte, note string) error {
 	return nil
 }
 
-// setSpecials settles BOS, EOS, template and digest of a tokenizer.json. given says that the file has a template.
-func (t *hfTokenizer) setSpecials(data []byte, side settings, given bool) error {
-	note := ""
-	settle := func(to *int32, key, usual string, n named) error {
-		if *to >= 0 {
-			return nil
-		}
-		if id, ok := t.ids[usual]; ok && (t.kinds[id] == pieceControl || t.kinds[id] == pieceShown) {
-			*to = id
-		}
-		if n.file == "" {
-			return nil
-		}
-		id, err := n.find(key, &t.core, t.ids)
-		if id != *to {
-			*to = id
-			note += fmt.Sprintf(" %s=%d", key, id)
-		}
+// setSpecials settles BOS, EOS, template and digest of a tokenizer.json with the vocabulary v. given says that the file
+// has a template.
+func (c *core) setSpecials(data []byte, v *vocabulary, side settings, given bool) error {
+	note, err := c.settle(v, side, "<s>", "</s>")
+	if err != nil {
 		return err
-	}
-	if err := settle(&t.bos, "bos_token", "<s>", side.bos); err != nil {
-		return err
-	}
-	if err := settle(&t.eos, "eos_token", "</s>", side.eos); err != nil {
-		return err
-	}
-	if t.bos >= 0 {
-		t.bosText = t.pieces[t.bos]
 	}
 	addBOS, addEOS := false, false
 	if !given {
@@ -364,5 +398,57 @@ func (t *hfTokenizer) setSpecials(data []byte, side settings, given bool) error 
 			note += fmt.Sprintf(" add_bos_token=%t add_eos_token=%t", addBOS, addEOS)
 		}
 	}
-	return t.setAffixes(addBOS, addEOS, data, note)
+	return c.setAffixes(addBOS, addEOS, data, note)
+}
+
+// setBare settles BOS, EOS, template and digest of a file that says nothing of them.
+func (c *core) setBare(data []byte, v *vocabulary, k *knownVocabulary, side settings, note string) error {
+	c.bos, c.eos = -1, -1
+	more, err := c.settle(v, side, k.bos, k.eos)
+	if err != nil {
+		return err
+	}
+	note += more
+	addBOS, addEOS := k.addBOS, false
+	if side.addBOS != nil && *side.addBOS != addBOS {
+		addBOS = *side.addBOS
+		note += fmt.Sprintf(" add_bos_token=%t", addBOS)
+	}
+	if side.addEOS != nil && *side.addEOS {
+		addEOS = true
+		note += " add_eos_token=true"
+	}
+	return c.setAffixes(addBOS, addEOS, data, note)
+}
+
+// settle finds BOS and EOS where they are not known yet: by the files beside the tokenizer file, or by their usual names.
+// note is what those files changed.
+func (c *core) settle(v *vocabulary, side settings, usualBOS, usualEOS string) (note string, err error) {
+	one := func(to *int32, key, usual string, n named) error {
+		if *to >= 0 {
+			return nil
+		}
+		if id, ok := v.find(usual); ok && (c.kinds[id] == pieceControl || c.kinds[id] == pieceShown) {
+			*to = id
+		}
+		if n.file == "" {
+			return nil
+		}
+		id, err := n.find(key, c, v)
+		if id != *to {
+			*to = id
+			note += fmt.Sprintf(" %s=%d", key, id)
+		}
+		return err
+	}
+	if err := one(&c.bos, "bos_token", usualBOS, side.bos); err != nil {
+		return "", err
+	}
+	if err := one(&c.eos, "eos_token", usualEOS, side.eos); err != nil {
+		return "", err
+	}
+	if c.bos >= 0 {
+		c.bosText = c.pieces[c.bos]
+	}
+	return note, nil
 }

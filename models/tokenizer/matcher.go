@@ -1,9 +1,6 @@
 package tokenizer
 
-import (
-	"strings"
-	"unicode"
-)
+import "strings"
 
 // matched is what a matcher finds: a token and how it treats the text around it.
 type matched struct {
@@ -129,6 +126,3 @@ func (m *matcher) split(s string, parse bool, f func(part string, offset int, id
 		f(s[done:], done, -1)
 	}
 }
-
-// isWhiteSpace is Unicode's White_Space, which is what \s means to the reference library.
-func isWhiteSpace(r rune) bool { return unicode.Is(unicode.White_Space, r) }

@@ -226,20 +226,19 @@ func (m *spmModel) build() (*spmTokenizer, error) {
 		return nil, fmt.Errorf("trainer_spec.byte_fallback without the piece <0x%02X>", b)
 	}
 	t.pieces, t.kinds = v.pieces, v.kinds
-	if id, ok := v.ids[m.bosPiece]; ok && v.kinds[id] == pieceControl {
+	if id, ok := v.find(m.bosPiece); ok && v.kinds[id] == pieceControl {
 		t.bos, t.bosText = id, m.bosPiece
 	}
-	if id, ok := v.ids[m.eosPiece]; ok && v.kinds[id] == pieceControl {
+	if id, ok := v.find(m.eosPiece); ok && v.kinds[id] == pieceControl {
 		t.eos = id
 	}
 	t.rules = decodeRules{sentencePiece: true, everyLeading: m.removeExtra, keepLeading: !m.addDummyPrefix && !m.removeExtra, unkSurface: m.unkSurface}
-	m.merges(t.m, v)
-	return t, nil
+	return t, m.merges(t.m, v)
 }
 
 // merges derives the merge of every split of every piece into two symbols. SentencePiece merges two neighbours whenever
 // they spell a piece, best score first; equal scores have equal rank, so that the leftmost pair comes first.
-func (m *spmModel) merges(b *bpe, v *vocabulary) {
+func (m *spmModel) merges(b *bpe, v *vocabulary) error {
 	mergeable := func(i int32) bool { return m.pieces[i].typ == spmNormal || m.pieces[i].typ == spmUserDefined }
 	var order []int32
 	lengths := make(map[int]bool) // of the pieces, so that a piece of a hostile length is not hashed at every split
@@ -264,11 +263,14 @@ func (m *spmModel) merges(b *bpe, v *vocabulary) {
 			}
 		}
 	}
+	if n := b.n + len(b.extra); n > maxSymbols {
+		return fmt.Errorf("%d pieces and characters, expected at most %d", n, maxSymbols)
+	}
 	side := func(s string, first rune, chars int) int32 {
 		if chars == 1 {
 			return b.symbol(first)
 		}
-		if i, ok := v.ids[s]; ok && mergeable(i) {
+		if i, ok := v.find(s); ok && mergeable(i) {
 			return i
 		}
 		return noSymbol
@@ -306,6 +308,7 @@ func (m *spmModel) merges(b *bpe, v *vocabulary) {
 			}
 		}
 	})
+	return b.pairs.check()
 }
 
 func (t *spmTokenizer) Encode(text string, special bool) []int32 {

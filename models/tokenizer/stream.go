@@ -12,6 +12,8 @@ const (
 
 // decodeRules says how the pieces of a file become text.
 type decodeRules struct {
+	// byteLevel: a piece stands for bytes, and the text of a sequence is that of all its bytes. No other rule applies.
+	byteLevel bool
 	// markIsSpace: U+2581 in a piece is a space.
 	markIsSpace bool
 	// firstBare: the very first piece loses every U+2581 (the Metaspace decoder).
@@ -53,6 +55,9 @@ func (s *textState) push(dst []byte, id int32) []byte {
 		return dst
 	}
 	piece, kind, r := s.c.pieces[id], s.c.kinds[id], &s.c.rules
+	if r.byteLevel {
+		return s.pushBytes(dst, s.c.raw[id])
+	}
 	start := len(dst)
 	switch {
 	case kind == pieceByte:
@@ -85,6 +90,25 @@ func (s *textState) push(dst []byte, id int32) []byte {
 	}
 	s.pieces++
 	return s.trim(dst, start)
+}
+
+// pushBytes appends what is certain once the bytes of piece have followed those held back: characters, and U+FFFD for
+// every maximal subpart that nothing can complete any more.
+func (s *textState) pushBytes(dst []byte, piece string) []byte {
+	s.run = append(s.run, piece...)
+	i := 0
+	for i < len(s.run) && utf8.FullRune(s.run[i:]) {
+		r, n := utf8.DecodeRune(s.run[i:])
+		if r == utf8.RuneError && n == 1 {
+			n = subpart(view(s.run[i:]))
+			dst = append(dst, replacement...)
+		} else {
+			dst = append(dst, s.run[i:i+n]...)
+		}
+		i += n
+	}
+	s.run = s.run[:copy(s.run, s.run[i:])]
+	return dst
 }
 
 // trim drops leading spaces of the whole text from what was appended after start.
@@ -146,6 +170,13 @@ func (s *textState) endRun(dst []byte) []byte {
 }
 
 func (s *textState) flush(dst []byte) []byte {
+	if s.c.rules.byteLevel {
+		if len(s.run) > 0 { // one subpart, or it would not be held back
+			dst = append(dst, replacement...)
+			s.run = s.run[:0]
+		}
+		return dst
+	}
 	start := len(dst)
 	return s.trim(s.endRun(dst), start)
 }

@@ -363,3 +363,40 @@ func TestOpenErrors(t *testing.T) {
 		t.Error("a file that is no tokenizer was opened")
 	}
 }
+
+// TestLongRope: a model whose rotations depend on the length of the sequence
+// uses one table on the edge, on the cloud and in the handover, beyond the
+// original length as below it.
+func TestLongRope(t *testing.T) {
+	root := os.Getenv("SPLITBENCH_SHARED")
+	if root == "" {
+		root = filepath.Join("..", "..", "..", "shared")
+	}
+	path := filepath.Join(root, "golden", "models", "phi3-longrope")
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("SPLITBENCH_REQUIRE_SHARED") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("shared data missing (set SPLITBENCH_SHARED): %v", err)
+	}
+	l, err := Open(Source{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var reqs []Request
+	for _, n := range []int{20, 64, 65, 100} { // the original length is 64
+		ids := make([]int32, n+1)
+		for i := range ids {
+			ids[i] = int32(i * 37 % l.Checkpoint.Config.VocabSize)
+		}
+		reqs = append(reqs, Request{Input: ids[:n], Targets: ids[n-9:]})
+	}
+	want := score(t, l, Method{}, reqs)
+	for _, w := range []int{0, 10, 64, 90} {
+		for _, kv := range []bool{false, true} {
+			m := Method{SplitLayer: 2, WeightLayer: 2, MaxTokens: w, IncludeKV: kv}
+			sameScores(t, fmt.Sprintf("W=%d I_kv=%v", w, kv), score(t, l, m, reqs), want)
+		}
+	}
+}

@@ -52,9 +52,9 @@ func List() []Figure {
 		},
 		{
 			Name:        "bytes_vs_tokens",
-			Title:       "Payload by number of tokens",
+			Title:       "Payload by rows sent",
 			Needs:       "split cells with a codec, for one or more values of max_tokens",
-			Description: "Size of the boundary message against the number of tokens W sent, one line per tau and Qa, with 16-bit values as the baseline (arXiv 2511.04002, Fig. 6).",
+			Description: "Measured mean size of the boundary message per request, keys and values not included, against the mean number of rows sent, one point per max_tokens W and one line per tau and Qa, with as many rows of 16-bit values as the baseline (arXiv 2511.04002, Fig. 6).",
 			build:       bytesByTokens,
 		},
 		{
@@ -68,7 +68,7 @@ func List() []Figure {
 			Name:        "activation_histogram",
 			Title:       "Activation magnitudes at the boundary",
 			Needs:       "split cells with an activation histogram",
-			Description: "Distribution of |x| over the hidden state at the boundary, one line per split layer, with the thresholds (arXiv 2511.04002, Fig. 4b).",
+			Description: "Distribution of |x| over the hidden state at the boundary, counted on the first block of each cell and pooled over tasks, one line per split layer, with the thresholds (arXiv 2511.04002, Fig. 4b).",
 			build:       activationHistogram,
 		},
 	}

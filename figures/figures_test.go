@@ -89,11 +89,11 @@ func TestRenderAll(t *testing.T) {
 			"hellaswag", "winogrande", "Split layer l", "acc_norm (%)", "split at layer l", "Qa = 3, tau = 1", "Qa = 8, tau = 5", "not split", "fp32", "1", "3", "5"}},
 		{smoke, "accuracy_vs_layer-babyllama105-Wall", []string{"Accuracy by split layer: babyllama105", "protocol joint-bos, W = all"}},
 		{smoke, "perplexity_vs_layer-stories260K-W50", []string{"wikitext2", "perplexity", "Qa = 4, tau = 5", "fp32"}},
-		{smoke, "bytes_vs_tokens-stories260K", []string{"Number of tokens W", "Payload (KB, 1 KB = 1000 bytes)", "16-bit baseline", "Qa = 8, tau = 1", "l = 1", "l = 5",
-			"Open markers: W = all, at the mean number of rows sent."}},
+		{smoke, "bytes_vs_tokens-stories260K", []string{"Payload by rows sent: stories260K", "Mean rows sent per request", "KB per request (1 KB = 1000 bytes)", "16-bit baseline", "Qa = 8, tau = 1", "l = 1", "l = 5",
+			"Open markers: W = all.", "Measured means per request, one point per W. Pooled over 7 tasks."}},
 		{smoke, "share_vs_threshold-babyllama105", []string{"Threshold tau", "Share of bytes (%)", "l = 3, Qa = 4", "header and tables", "above tau: sparse values",
 			"below tau: codes, side information", "Pooled over 7 tasks and W. Numbers: share above the threshold in %."}},
-		{smoke, "activation_histogram-stories260K", []string{"Magnitude |x| of a hidden-state value", "Share of values per bin", "l = 1", "l = 5", "threshold tau", "0.1", "1e-4"}},
+		{smoke, "activation_histogram-stories260K", []string{"Counted on the first block of each cell.", "Pooled over 7 tasks. One line per split layer l.", "Magnitude |x| of a hidden-state value", "Share of values per bin", "l = 1", "l = 5", "threshold tau", "0.1", "1e-4"}},
 		{paper, "accuracy_vs_layer-W350", []string{"arXiv 2511.04002, Table 2", "Ours", "Atom", "Qa = 2, tau = 10", "30"}},
 		{paper, "bytes_vs_tokens", []string{"protocol legacy", "400"}},
 		{paper, "share_vs_threshold", []string{"4 of 6 split layers are shown."}},
@@ -306,8 +306,9 @@ func TestCurvesLookDifferent(t *testing.T) {
 	}
 }
 
-// TestSentPoints is Fig. 6 by hand: 4096 values of 16 bits are 8.192 KB, so 50
-// tokens are 409.6 KB and 350 are 2867.2 KB; 4 of 16 bits are a quarter of that.
+// TestSentPoints is Fig. 6 by hand: 4096 values of 16 bits are 8.192 KB, so 350
+// rows are 2867.2 KB; 4 of 16 bits are a quarter of that. Requests of fewer rows
+// than W stand at what they sent: 100 rows in 3 requests.
 func TestSentPoints(t *testing.T) {
 	cell := func(w int32, requests, tokens, total int64) results.CellResult {
 		p := results.Point{Model: "m", SplitLayer: 20, Codec: "packed", Threshold: 5, MaxActivationBits: 4, MaxTokens: w}
@@ -324,13 +325,112 @@ func TestSentPoints(t *testing.T) {
 	}
 	knobs := []knob{knobTau(), knobBits()}
 	got := sentPoints(cells, layoutCurves(cells, knobs), knobs)
-	want := []sent{{25, 51.2, true}, {50, (60*2.048 + 40*4.096) / 100 * 50, false}, {350, 716.8, false}}
+	want := []sent{{25, 51.2, true}, {100. / 3, (60*2.048 + 40*4.096) / 3, false}, {350, 716.8, false}}
 	if len(got) != 1 || len(got[0]) != len(want) {
 		t.Fatalf("points %v, want %v", got, want)
 	}
 	for i, w := range want {
 		if g := got[0][i]; g.x != w.x || math.Abs(g.kb-w.kb) > 1e-9 || g.all != w.all {
 			t.Errorf("point %d is %v, want %v", i, g, w)
+		}
+	}
+}
+
+// TestEveryKnobTellsSeriesApart changes one column of half of the split cells: no
+// curve may then hold both halves.
+func TestEveryKnobTellsSeriesApart(t *testing.T) {
+	s := realSmoke()
+	s.models, s.tasks, s.layers, s.tokens = s.models[:1], []string{"piqa", "wikitext2"}, []int32{1}, []int32{0}
+	for name, change := range map[string]func(*results.Point){
+		"search":      func(p *results.Point) { p.Search = "fixed" },
+		"stop_rule":   func(p *results.Point) { p.StopRule = "first_exceed" },
+		"comparison":  func(p *results.Point) { p.Comparison = "round" },
+		"lower_bound": func(p *results.Point) { p.LowerBound = 2 },
+		"granularity": func(p *results.Point) { p.Granularity = "per_tensor" },
+		"above_type":  func(p *results.Point) { p.AboveType = "float16" },
+		"sparse":      func(p *results.Point) { p.SparseIndex = "torch" },
+		"scale":       func(p *results.Point) { p.ScaleType = "float32" },
+		"back_group":  func(p *results.Point) { p.BackGroup = 64 },
+		"block":       func(p *results.Point) { p.Block = 256 },
+		"limit":       func(p *results.Point) { p.Limit = "0.5" },
+		"max_length":  func(p *results.Point) { p.MaxLength = 99 },
+	} {
+		var cells []results.CellResult
+		for half := range 2 {
+			for _, c := range s.cells() {
+				p := &c.Point
+				if c.SplitLayer == 0 {
+					continue
+				}
+				p.BackBits, p.BackGroup, p.MaxLength = 8, p.Group, 128
+				p.Search, p.StopRule, p.Comparison, p.LowerBound = "tabq", "last_ok", "floor", 3
+				p.Granularity, p.AboveType, p.SparseIndex, p.ScaleType = "per_token", "exact", "compact", "float16"
+				p.Limit = "100"
+				if c.Task == "wikitext2" { // as in an ordinary run
+					p.Limit, p.Block = "20", 128
+				}
+				if half == 1 {
+					change(p)
+				}
+				cells = append(cells, c)
+			}
+		}
+		pairs := map[string]int{}
+		for _, src := range sources(cells, otherKnobs(), []knob{knobTau(), knobBits()}) {
+			for i := range src.cells {
+				c := &src.cells[i]
+				pairs[src.suffix+"|"+c.Task+"|"+describe(&c.Point, src.series)]++
+			}
+		}
+		if want := len(cells); len(pairs) != want {
+			t.Errorf("%s: %d cells fall into %d series", name, want, len(pairs))
+		}
+	}
+}
+
+// TestExtentOfOrdinaryRuns: limits and blocks that differ only between tasks name
+// no series.
+func TestExtentOfOrdinaryRuns(t *testing.T) {
+	s := realSmoke()
+	s.models, s.tokens = s.models[:1], []int32{0}
+	plain, extents := s.cells(), s.cells()
+	for i := range extents {
+		p := &extents[i].Point
+		p.Limit, p.MaxLength = "100", 128
+		if p.Task == "wikitext2" {
+			p.Limit, p.Block = "20", 128
+		}
+	}
+	for _, f := range List() {
+		a, errA := f.build(Input{Cells: plain})
+		b, errB := f.build(Input{Cells: extents})
+		if errA != nil || errB != nil || len(a) != len(b) {
+			t.Fatalf("%s: %d and %d pages, %v, %v", f.Name, len(a), len(b), errA, errB)
+		}
+		for i := range a {
+			if len(a[i].legend) != len(b[i].legend) || a[i].suffix != b[i].suffix {
+				t.Errorf("%s: pages %q and %q with %d and %d entries", f.Name, a[i].suffix, b[i].suffix, len(a[i].legend), len(b[i].legend))
+			}
+		}
+	}
+}
+
+// TestKVNote: a payload with keys and values beside it says that they are left out.
+func TestKVNote(t *testing.T) {
+	s := realSmoke()
+	s.models = s.models[:1]
+	cells := s.cells()
+	const note = "Keys and values not included."
+	for _, kv := range []int64{0, 500} {
+		for i := range cells {
+			cells[i].Payload.KV = kv
+		}
+		pages, err := bytesByTokens(Input{Cells: cells})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(pages[0].notes, note); got != (kv > 0) {
+			t.Errorf("KV of %d bytes: notes %q", kv, pages[0].notes)
 		}
 	}
 }
@@ -529,6 +629,29 @@ func BenchmarkRender(b *testing.B) {
 	for b.Loop() {
 		if _, err := Render("bytes_vs_tokens", in, dir); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestPerplexityErrorBars: a perplexity with a standard error has bars, one
+// without has none.
+func TestPerplexityErrorBars(t *testing.T) {
+	s := realSmoke()
+	s.models, s.tasks = s.models[:1], []string{"wikitext2"}
+	stderr := 0.5
+	for _, with := range []bool{false, true} {
+		cells := s.cells()
+		for i := range cells {
+			if with {
+				cells[i].Metrics[0].Stderr = &stderr
+			}
+		}
+		pages, err := metricByLayer(Input{Cells: cells}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(pages[0].notes, "Error bars and the grey band are ± 1 standard error."); got != with {
+			t.Errorf("standard errors %v: notes %q", with, pages[0].notes)
 		}
 	}
 }

@@ -58,10 +58,98 @@ func knobBits() knob {
 	}, func(p *results.Point) float64 { return float64(p.MaxActivationBits) }}
 }
 
+// wordKnob is a knob whose values are named by a word; it means nothing where the
+// boundary does not quantise.
+func wordKnob(name, prefix string, value func(*results.Point) string) knob {
+	return knob{name, func(p *results.Point) string {
+		if v := value(p); v != "" && (p.Codec == "literal" || p.Codec == "packed") {
+			return prefix + v
+		}
+		return ""
+	}, zero}
+}
+
+// countKnob is a knob that means nothing where it is 0.
+func countKnob(name, prefix string, value func(*results.Point) int32) knob {
+	return knob{name, func(p *results.Point) string {
+		if v := value(p); v != 0 {
+			return prefix + itoa(v)
+		}
+		return ""
+	}, func(p *results.Point) float64 { return float64(value(p)) }}
+}
+
+// readingKnobs are the readings of the method by which codecs differ.
+func readingKnobs() []knob {
+	return []knob{
+		wordKnob("search", "search ", func(p *results.Point) string { return p.Search }),
+		wordKnob("stop_rule", "stop ", func(p *results.Point) string { return p.StopRule }),
+		wordKnob("comparison", "compare ", func(p *results.Point) string { return p.Comparison }),
+		countKnob("lower_bound", "lower bound ", func(p *results.Point) int32 {
+			if p.Codec != "literal" && p.Codec != "packed" {
+				return 0
+			}
+			return p.LowerBound
+		}),
+		wordKnob("granularity", "width ", func(p *results.Point) string { return p.Granularity }),
+		wordKnob("above_type", "above ", func(p *results.Point) string { return p.AboveType }),
+		wordKnob("sparse_index", "index ", func(p *results.Point) string { return p.SparseIndex }),
+		wordKnob("scale_type", "scale ", func(p *results.Point) string { return p.ScaleType }),
+	}
+}
+
+// anyLimit is the limit of a cell whose task has no other in the picture.
+const anyLimit = "-"
+
+// extentKnobs say how much of a task was scored. They differ between tasks as a
+// matter of course: ownExtents takes out what tells no cells of one task apart.
+func extentKnobs() []knob {
+	return []knob{
+		countKnob("block", "block ", func(p *results.Point) int32 { return p.Block }),
+		{"limit", func(p *results.Point) string {
+			switch p.Limit {
+			case anyLimit:
+				return ""
+			case "", "0":
+				return "all documents"
+			}
+			return "limit " + p.Limit
+		}, func(p *results.Point) float64 {
+			if v, err := strconv.ParseFloat(p.Limit, 64); err == nil && v > 0 {
+				return v
+			}
+			return math.Inf(1)
+		}},
+		countKnob("max_length", "length ", func(p *results.Point) int32 { return p.MaxLength }),
+	}
+}
+
+// ownExtents returns the cells without the block, limit or maximum length that all
+// cells of their task have.
+func ownExtents(cells []results.CellResult) []results.CellResult {
+	cells = slices.Clone(cells)
+	_, byTask := partition(cells, func(c *results.CellResult) string { return c.Task })
+	knobs := extentKnobs()
+	for i := range cells {
+		p := &cells[i].Point
+		same := byTask[p.Task]
+		if !varies(same, knobs[0]) {
+			p.Block = 0
+		}
+		if !varies(same, knobs[1]) {
+			p.Limit = anyLimit
+		}
+		if !varies(same, knobs[2]) {
+			p.MaxLength = 0
+		}
+	}
+	return cells
+}
+
 // otherKnobs are those that neither tau nor Qa is, in the order in which they are
 // given pictures of their own.
 func otherKnobs() []knob {
-	return []knob{
+	knobs := []knob{
 		{"W", func(p *results.Point) string { return tokensText(p.MaxTokens) }, func(p *results.Point) float64 {
 			if p.MaxTokens == 0 {
 				return math.Inf(1)
@@ -87,12 +175,22 @@ func otherKnobs() []knob {
 			}
 			return "delta = " + number(p.Delta)
 		}, func(p *results.Point) float64 { return p.Delta }},
+	}
+	knobs = append(knobs, readingKnobs()...)
+	knobs = append(knobs, extentKnobs()...)
+	return append(knobs, []knob{
 		{"group", func(p *results.Point) string {
 			if p.FrontBits == 16 && p.BackBits == 16 {
 				return ""
 			}
 			return "group " + itoa(p.Group)
 		}, func(p *results.Point) float64 { return float64(p.Group) }},
+		{"back_group", func(p *results.Point) string {
+			if p.BackBits == 16 || p.BackGroup == p.Group {
+				return ""
+			}
+			return "back group " + itoa(p.BackGroup)
+		}, func(p *results.Point) float64 { return float64(p.BackGroup) }},
 		{"back", func(p *results.Point) string { return "back " + bitsText(p.BackBits) }, func(p *results.Point) float64 { return float64(p.BackBits) }},
 		{"front", func(p *results.Point) string { return "front " + bitsText(p.FrontBits) }, func(p *results.Point) float64 { return float64(p.FrontBits) }},
 		{"codec", func(p *results.Point) string {
@@ -102,7 +200,7 @@ func otherKnobs() []knob {
 			return p.Codec
 		}, zero},
 		{"method", func(p *results.Point) string { return p.Method }, zero},
-	}
+	}...)
 }
 
 // dropKnobs returns knobs without those of the given names.
@@ -174,7 +272,7 @@ func sourcesOf(cells []results.CellResult, split, lines []knob, all bool) []sour
 	for _, m := range models {
 		var s source
 		s.model, s.protocol = m.model, m.protocol
-		for _, c := range byModel[m] {
+		for _, c := range ownExtents(byModel[m]) {
 			if c.SplitLayer > 0 {
 				s.cells = append(s.cells, c)
 			} else {

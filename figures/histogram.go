@@ -32,7 +32,7 @@ func activationHistogram(in Input) ([]*page, error) {
 			return nil, fmt.Errorf("%w: the histogram of cell %.12s does not begin above 0, as a logarithmic axis needs", ErrNoData, cells[i].Key)
 		}
 	}
-	list := sourcesOf(cells, dropKnobs(otherKnobs(), "W", "seed", "kv", "delta", "codec"), nil, true)
+	list := sourcesOf(cells, dropKnobs(otherKnobs(), codecKnobs()...), nil, true)
 	var pages []*page
 	for i := range list {
 		p, err := histogramPage(&list[i])
@@ -42,6 +42,16 @@ func activationHistogram(in Input) ([]*page, error) {
 		pages = append(pages, p)
 	}
 	return pages, nil
+}
+
+// codecKnobs are the knobs that act behind the place where activations are
+// counted, or choose how many of them are.
+func codecKnobs() []string {
+	names := []string{"W", "seed", "kv", "delta", "codec"}
+	for _, k := range readingKnobs() {
+		names = append(names, k.name)
+	}
+	return names
 }
 
 // addHistogram adds b to a, which has the same edges.
@@ -59,7 +69,7 @@ func addHistogram(a, b *results.Histogram) error {
 
 func histogramPage(s *source) (*page, error) {
 	p := &page{suffix: s.suffix, title: "Activation magnitudes at the boundary: " + s.model, panelW: 5.6 * vg.Inch, panelH: 3.7 * vg.Inch}
-	p.notes = s.notes(poolNote(s.cells, "") + " One line per split layer l.")
+	p.notes = s.notes(poolNote(s.cells, "")+" One line per split layer l.", "Counted on the first block of each cell.")
 	at := spread(layers(s.cells), maxPanels)
 	if all := layers(s.cells); len(at) < len(all) {
 		p.notes = append(p.notes, fmt.Sprintf("%d of %d split layers are shown.", len(at), len(all)))

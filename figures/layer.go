@@ -91,10 +91,13 @@ func metricByLayer(in Input, higher bool) ([]*page, error) {
 	return pages, nil
 }
 
-// wholeLabel names a model that is not split: by its method, and by its weights
-// where the methods' names do not tell.
+// wholeKnobs are the knobs that mean something without a split.
+var wholeKnobs = []string{"front", "back", "group", "back_group", "seed", "block", "limit", "max_length"}
+
+// wholeLabel names a model that is not split: by its method, and by its weights,
+// seed and the extent of the task where the methods' names do not tell.
 func wholeLabel(c *results.CellResult, cells []results.CellResult) string {
-	weights := slices.DeleteFunc(otherKnobs(), func(k knob) bool { return !slices.Contains([]string{"front", "back", "group"}, k.name) })
+	weights := slices.DeleteFunc(otherKnobs(), func(k knob) bool { return !slices.Contains(wholeKnobs, k.name) })
 	mine := describe(&c.Point, weights)
 	for i := range cells {
 		if o := &cells[i].Point; o.Method == c.Method && describe(o, weights) != mine {

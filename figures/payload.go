@@ -53,9 +53,9 @@ func pool(cells []results.CellResult) results.Payload {
 	return p
 }
 
-// bytesByTokens draws the payload of W tokens, at the measured bytes per row, as
-// Fig. 6 of arXiv 2511.04002 does. Keys and values are not in it. W = 0 (all rows)
-// stands at the mean number of rows sent.
+// bytesByTokens draws the measured mean payload of a request for each W, at the mean
+// number of rows sent, beside that of as many rows in 16 bits, as Fig. 6 of arXiv
+// 2511.04002 does for W rows. Keys and values are not in it.
 func bytesByTokens(in Input) ([]*page, error) {
 	cells, err := withPayload(in)
 	if err != nil {
@@ -71,10 +71,13 @@ func bytesByTokens(in Input) ([]*page, error) {
 	for i := range list {
 		s := &list[i]
 		curves := layoutCurves(s.cells, s.series)
-		p := &page{suffix: s.suffix, title: "Payload by number of tokens: " + s.model, panelW: 3.3 * vg.Inch, panelH: 2.8 * vg.Inch}
-		p.notes = s.notes("Bytes per row as measured, times W. "+poolNote(s.cells, ""), "Open markers: W = all, at the mean number of rows sent.")
-		if !slices.ContainsFunc(s.cells, func(c results.CellResult) bool { return c.MaxTokens == 0 }) {
-			p.notes = p.notes[:2]
+		p := &page{suffix: s.suffix, title: "Payload by rows sent: " + s.model, panelW: 3.3 * vg.Inch, panelH: 2.8 * vg.Inch}
+		p.notes = s.notes("Measured means per request, one point per W. " + poolNote(s.cells, ""))
+		if slices.ContainsFunc(s.cells, func(c results.CellResult) bool { return c.MaxTokens == 0 }) {
+			p.notes = append(p.notes, "Open markers: W = all.")
+		}
+		if slices.ContainsFunc(s.cells, func(c results.CellResult) bool { return c.Payload.KV > 0 }) {
+			p.notes = append(p.notes, "Keys and values not included.")
 		}
 		at := spread(layers(s.cells), maxPanels)
 		if all := layers(s.cells); len(at) < len(all) {
@@ -99,13 +102,14 @@ func bytesByTokens(in Input) ([]*page, error) {
 	return pages, nil
 }
 
-// sent is the payload of x tokens in KB. all marks W = 0.
+// sent is the mean payload in KB of requests that send x rows in the mean. all
+// marks W = 0.
 type sent struct {
 	x, kb float64
 	all   bool
 }
 
-// sentPoints returns the points of each curve, by ascending number of tokens.
+// sentPoints returns the points of each curve, by ascending number of rows.
 func sentPoints(cells []results.CellResult, curves []curve, knobs []knob) [][]sent {
 	lines := make([][]sent, len(curves))
 	for k, c := range curves {
@@ -113,19 +117,17 @@ func sentPoints(cells []results.CellResult, curves []curve, knobs []knob) [][]se
 		tokens, byTokens := partition(mine, func(r *results.CellResult) int32 { return r.MaxTokens })
 		for _, w := range tokens {
 			sum := pool(byTokens[w])
-			x := float64(w)
-			if w == 0 {
-				x = sum.MeanTokens()
+			if sum.Requests > 0 {
+				lines[k] = append(lines[k], sent{sum.MeanTokens(), float64(sum.Total) / float64(sum.Requests) / 1000, w == 0})
 			}
-			lines[k] = append(lines[k], sent{x, sum.PerToken(sum.Total) * x / 1000, w == 0})
 		}
-		slices.SortFunc(lines[k], func(a, b sent) int { return cmp.Compare(a.x, b.x) })
+		slices.SortStableFunc(lines[k], func(a, b sent) int { return cmp.Compare(a.x, b.x) })
 	}
 	return lines
 }
 
 func newBytesPanel(title string, cells []results.CellResult, curves []curve, knobs []knob, baseline style) *plot.Plot {
-	p := newPlot(title, "Number of tokens W", "Payload (KB, 1 KB = 1000 bytes)")
+	p := newPlot(title, "Mean rows sent per request", "KB per request (1 KB = 1000 bytes)")
 	raw := cells[0].Payload.RawPerToken() / 1000
 	lines := sentPoints(cells, curves, knobs)
 	var xmax, ymax float64

@@ -97,6 +97,9 @@ func (s sweep) cell(p results.Point, level float64, r *rand.Rand) results.CellRe
 		return c
 	}
 	rows := int64(39)
+	if p.Protocol == "legacy" { // long documents
+		rows = 400
+	}
 	if p.MaxTokens > 0 && int64(p.MaxTokens) < rows {
 		rows = int64(p.MaxTokens)
 	}

@@ -27,7 +27,8 @@ var (
 	// ErrBroken marks a cell whose files are missing, damaged or contradict each
 	// other. Such a cell counts as not done.
 	ErrBroken = errors.New("broken cell")
-	// ErrSchema marks a file of another schema version.
+	// ErrSchema marks a file of another schema version. A cell of an older one is
+	// ErrBroken instead: it is to be run again.
 	ErrSchema = errors.New("unsupported schema version")
 )
 
@@ -283,6 +284,10 @@ type CellResult struct {
 	// that could not be.
 	Docs    int64   `json:"docs"`
 	Skipped []int32 `json:"skipped,omitempty"`
+	// Truncated counts the requests that lost context tokens on the left, Fallbacks
+	// the continuations that were encoded alone; both are counts of rows.
+	Truncated int64 `json:"truncated,omitempty"`
+	Fallbacks int64 `json:"fallbacks,omitempty"`
 
 	// Rows and RowsSHA256 (of cells/<key>.parquet) are set by Commit.
 	Rows       int64  `json:"rows"`
@@ -322,8 +327,8 @@ func (c *CellResult) check() error {
 	default:
 		return fmt.Errorf("status %q, expected ok, oom, error or timeout", c.Status)
 	}
-	if c.Rows < 0 || c.Docs < 0 {
-		return errors.New("a negative count of rows or docs")
+	if c.Rows < 0 || c.Docs < 0 || c.Truncated < 0 || c.Fallbacks < 0 {
+		return errors.New("a negative count of rows, docs, truncated or fallbacks")
 	}
 	if c.Status == StatusOK {
 		if _, ok := c.PrimaryMetric(); !ok && len(c.Metrics) > 0 {
@@ -374,8 +379,11 @@ func DecodeCell(b []byte) (CellResult, error) {
 	if head.Schema == nil {
 		return CellResult{}, errors.New(`not a cell file: no "schema"`)
 	}
-	if *head.Schema != SchemaVersion {
+	if *head.Schema > SchemaVersion {
 		return CellResult{}, fmt.Errorf("%w %d, this program reads version %d", ErrSchema, *head.Schema, SchemaVersion)
+	}
+	if *head.Schema < SchemaVersion {
+		return CellResult{}, fmt.Errorf("schema version %d, this program reads version %d", *head.Schema, SchemaVersion)
 	}
 	var c CellResult
 	dec := json.NewDecoder(bytes.NewReader(b))

@@ -213,6 +213,9 @@ func Compare(a, b CellInput) (Comparison, error) {
 	warn(c.N < fewDocs, "only %d documents", c.N)
 	warn(c.OnlyA+c.OnlyB > 0, "%d documents only in A and %d only in B are left out", c.OnlyA, c.OnlyB)
 	warn(a.Cell.Protocol != b.Cell.Protocol, "protocols differ: %s and %s", a.Cell.Protocol, b.Cell.Protocol)
+	pa, pb := &a.Cell.Provenance, &b.Cell.Provenance
+	warn(pa.DataDigest != pb.DataDigest, "data digests differ: equal document ids may not be equal documents")
+	warn(pa.TokenizerDigest != pb.TokenizerDigest, "tokenizer digests differ: log-likelihoods may compare different tokens")
 	warn(tokens > 0, "%d documents have different token counts: log-likelihoods compare different tokens", tokens)
 	warn(fallback > 0, "%d documents have a continuation that was encoded alone", fallback)
 	return c, nil
@@ -327,7 +330,7 @@ func CompareTable(comparisons []Comparison) Table {
 			{Name: "Difference", Numeric: true, Digits: 4},
 			{Name: "Low", Numeric: true, Digits: 4}, {Name: "High", Numeric: true, Digits: 4},
 			{Name: "Only A", Numeric: true}, {Name: "Only B", Numeric: true},
-			{Name: "p", Numeric: true, Digits: 4}, {Name: "p Holm", Numeric: true, Digits: 4},
+			{Name: "p", Numeric: true, Digits: 4, Least: true}, {Name: "p Holm", Numeric: true, Digits: 4, Least: true},
 			{Name: "Warnings"},
 		},
 	}

@@ -165,6 +165,7 @@ func TestCompareDocuments(t *testing.T) {
 	b := input("B", join(doc(0, -11), doc(1, -23)))
 	b.Rows[1].Tokens = 8
 	b.Cell.Protocol = "legacy"
+	b.Cell.Provenance = Provenance{DataDigest: "d", TokenizerDigest: "t"}
 	c, err := Compare(a, b)
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +173,7 @@ func TestCompareDocuments(t *testing.T) {
 	if c.Accuracy != nil || c.LogLikelihood.Mean != 2 {
 		t.Errorf("accuracy %v, mean %v; want none and 2", c.Accuracy, c.LogLikelihood.Mean)
 	}
-	if got := strings.Join(c.Warnings, "|"); !strings.Contains(got, "protocols differ: joint-bos and legacy") || !strings.Contains(got, "1 documents have different token counts") {
+	if got := strings.Join(c.Warnings, "|"); !strings.Contains(got, "data digests differ") || !strings.Contains(got, "tokenizer digests differ") || !strings.Contains(got, "protocols differ: joint-bos and legacy") || !strings.Contains(got, "1 documents have different token counts") {
 		t.Errorf("warnings %q", got)
 	}
 }
@@ -199,6 +200,19 @@ func TestCompareRefuses(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 		})
+	}
+}
+
+func TestSmallP(t *testing.T) {
+	table := CompareTable([]Comparison{{Task: "piqa", Accuracy: []AccuracyTest{{Metric: "acc", P: 0.00004}}, LogLikelihood: MeanTest{P: 0.0002}}})
+	n := len(table.Columns)
+	for i, want := range []string{"<0.0001", "0.0002"} {
+		if got := table.Columns[n-3].format(&table.Rows[i][n-3]); got != want {
+			t.Errorf("row %d: p %s, want %s", i, got, want)
+		}
+	}
+	if got := table.Columns[n-2].format(&table.Rows[0][n-2]); got != "<0.0001" { // twice 0.00004
+		t.Errorf("p after Holm %s", got)
 	}
 }
 

@@ -27,6 +27,10 @@ const (
 	minRow = 1 + 10 + 7 + 8
 )
 
+// errHeader marks a file that holds no journal of the cell: nothing in it can be
+// gone on with.
+var errHeader = errors.New("not a journal of this cell")
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Journal takes the rows of a cell block by block. It is not safe for concurrent
@@ -46,8 +50,8 @@ func appendJournalHeader(b []byte, key string) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// openJournal opens or makes the journal of a cell, drops a torn tail, and
-// returns the rows of the whole blocks and the number of the last, -1 for none.
+// openJournal opens or makes the journal of a cell, drops a torn tail, or all of
+// it where the header is not one of the cell, and returns the rows of the whole blocks and the number of the last, -1 for none.
 func openJournal(path, key string) (_ *Journal, rows []Row, last int, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
@@ -63,6 +67,9 @@ func openJournal(path, key string) (_ *Journal, rows []Row, last int, err error)
 		return nil, nil, -1, err
 	}
 	rows, last, whole, err := decodeJournal(b, key)
+	if errors.Is(err, errHeader) {
+		rows, last, whole, err = nil, -1, 0, nil
+	}
 	if err != nil {
 		return nil, nil, -1, fmt.Errorf("%s: %w; delete it to begin the cell again", path, err)
 	}
@@ -86,20 +93,19 @@ func openJournal(path, key string) (_ *Journal, rows []Row, last int, err error)
 }
 
 // decodeJournal reads the whole records of b. whole is the number of bytes they
-// and the header take. A record whose checksum is right but whose content is not
+// and the header take. Without the header of the cell's journal the error is
+// errHeader, with a sound one of a newer schema it is ErrSchema. A record whose checksum is right but whose content is not
 // is an error: no crash makes one.
 func decodeJournal(b []byte, key string) (rows []Row, last, whole int, err error) {
 	head := appendJournalHeader(nil, key)
 	if n := min(len(b), journalHeader); string(b[:n]) != string(head[:n]) {
-		if n >= 8 && string(b[:8]) != journalMagic {
-			return nil, -1, 0, errors.New("not a journal")
-		}
-		if n >= 12 {
-			if v := binary.LittleEndian.Uint32(b[8:]); v != SchemaVersion {
+		const sum = journalHeader - 4
+		if n == journalHeader && string(b[:8]) == journalMagic && binary.LittleEndian.Uint32(b[sum:]) == crc32.Checksum(b[:sum], castagnoli) {
+			if v := binary.LittleEndian.Uint32(b[8:]); v > SchemaVersion {
 				return nil, -1, 0, fmt.Errorf("journal of %w %d, this program reads version %d", ErrSchema, v, SchemaVersion)
 			}
 		}
-		return nil, -1, 0, errors.New("journal of another cell, or a damaged one")
+		return nil, -1, 0, errHeader
 	}
 	if len(b) < journalHeader {
 		return nil, -1, 0, nil
@@ -187,11 +193,12 @@ func appendBlock(b []byte, block int, rows []Row) []byte {
 
 // ints32 and ints64 list the integer columns in the order of the encoding.
 func (p *Point) ints32() []*int32 {
-	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.MaxActivationBits, &p.MaxTokens}
+	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.BackGroup, &p.MaxActivationBits, &p.LowerBound, &p.MaxTokens, &p.Block, &p.MaxLength}
 }
 
 func (p *Point) strings() []*string {
-	return []*string{&p.Model, &p.Task, &p.Protocol, &p.Method, &p.Codec}
+	return []*string{&p.Model, &p.Task, &p.Protocol, &p.Method, &p.Codec,
+		&p.Search, &p.StopRule, &p.Comparison, &p.Granularity, &p.AboveType, &p.SparseIndex, &p.ScaleType, &p.Limit}
 }
 
 func (r *Row) ints32() []*int32 {

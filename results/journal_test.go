@@ -135,14 +135,16 @@ func TestJournalRefuses(t *testing.T) {
 	}
 	newer := bytes.Clone(whole)
 	newer[8]++
+	sum := journalHeader - 4
+	binary.LittleEndian.PutUint32(newer[sum:], crc32.Checksum(newer[:sum], castagnoli))
 	twice := append(bytes.Clone(whole), whole[journalHeader:]...)
 	for _, tc := range []struct {
 		name, want string
 		b          []byte
 		key        string
 	}{
-		{"other file", "not a journal", []byte("PAR1 and then something"), key},
-		{"other cell", "another cell", whole, testKey(2)},
+		{"other file", "not a journal of this cell", []byte("PAR1 and then something"), key},
+		{"other cell", "not a journal of this cell", whole, testKey(2)},
 		{"newer schema", "unsupported schema version 2, this program reads version 1", newer, key},
 		{"block twice", "block 0 after block 0", twice, key},
 		{"no rows where some are named", "too large", record([]byte{0, 200, 1}), key},
@@ -159,6 +161,42 @@ func TestJournalRefuses(t *testing.T) {
 	}
 	if _, _, _, err := decodeJournal(newer, key); !errors.Is(err, ErrSchema) {
 		t.Errorf("a newer journal gives %v, want ErrSchema", err)
+	}
+}
+
+// TestJournalGarbage: a file that is no journal of the cell is begun afresh.
+func TestJournalGarbage(t *testing.T) {
+	key := testKey(1)
+	path, _, _ := writeJournal(t, key, 2)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Clone(whole)
+	flipped[8] ^= 2 // the version, with the checksum of the right one
+	for _, b := range [][]byte{[]byte("garbage"), bytes.Repeat([]byte{0}, 5000), flipped, append(appendJournalHeader(nil, testKey(2)), 1, 2)} {
+		if err := os.WriteFile(path, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		j, rows, last, err := openJournal(path, key)
+		if err != nil || rows != nil || last != -1 {
+			t.Fatalf("%.10q: %d rows, last block %d, %v", b, len(rows), last, err)
+		}
+		for k, n := range []int{1, 3} {
+			if err := j.Append(k, testRows(key, 3)[n/2:n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, whole) {
+			t.Errorf("%.10q: the journal begun afresh differs from a new one", b)
+		}
 	}
 }
 

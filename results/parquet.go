@@ -139,7 +139,7 @@ func (s *scan) read(batch []Row) (n int, err error) {
 func (s *scan) intern(rows []Row) {
 	for i := range rows {
 		r := &rows[i]
-		for _, p := range []*string{&r.Cell, &r.Model, &r.Task, &r.Protocol, &r.Method, &r.Codec} {
+		for _, p := range append(r.Point.strings(), &r.Cell) {
 			v, ok := s.seen[*p]
 			if !ok {
 				v = string([]byte(*p))

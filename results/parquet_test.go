@@ -72,8 +72,8 @@ func TestParquetColumns(t *testing.T) {
 	if got := f.Metadata().CreatedBy; got != "splitbench version 1 (build results)" {
 		t.Errorf("created by %q", got)
 	}
-	want := "cell model task protocol method split_layer weight_layer front_bits back_bits group_size codec threshold " +
-		"max_activation_bits delta max_tokens include_kv seed doc choice gold context_tokens tokens log_prob greedy chars bytes words " +
+	want := "cell model task protocol method split_layer weight_layer front_bits back_bits group_size back_group_size codec threshold " +
+		"max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type max_tokens include_kv seed block doc_limit max_length doc choice gold context_tokens tokens log_prob greedy chars bytes words " +
 		"dropped_left fallback payload_bytes payload_header payload_tables payload_codes payload_side payload_sparse kv_payload_bytes " +
 		"payload_tokens edge_seconds cloud_seconds"
 	var names []string
@@ -177,8 +177,8 @@ func TestParquetRefuses(t *testing.T) {
 				m.KeyValueMetadata[i].Value = "2"
 			}
 		})},
-		{"column renamed", `expected "doc" INT32`, edit(func(m *format.FileMetaData) { m.Schema[18].Name = "dok" })},
-		{"column missing", "38 columns in the Parquet file, expected 39", edit(func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-1] })},
+		{"column renamed", `expected "doc" INT32`, edit(func(m *format.FileMetaData) { m.Schema[30].Name = "dok" })},
+		{"column missing", "50 columns in the Parquet file, expected 51", edit(func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-1] })},
 		{"many rows", "row group of 1099511627776 rows", edit(func(m *format.FileMetaData) { m.RowGroups[0].NumRows = 1 << 40 })},
 		{"more rows than values", "contradicts the schema", edit(func(m *format.FileMetaData) { m.RowGroups[0].NumRows = 11; m.NumRows = 11 })},
 		{"more rows named", "11 rows named, row groups hold 10", edit(func(m *format.FileMetaData) { m.NumRows = 11 })},

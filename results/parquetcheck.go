@@ -19,7 +19,7 @@ import (
 // rowWriter writes them, in which each claim is bounded by bytes that are there.
 
 const (
-	// maxFooter bounds the footer. 40 columns take some 5 kB per row group.
+	// maxFooter bounds the footer. 51 columns take some 7 kB per row group.
 	maxFooter = 64 << 20
 	// snappyRatio bounds decompressed over compressed bytes: the densest Snappy
 	// element makes 64 bytes of 3.

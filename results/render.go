@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Markdown writes t as an aligned pipe table, with the title above it.
+// Markdown writes t as an aligned pipe table, with the title above it and the notes
+// as a list below.
 func (t *Table) Markdown(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	escape := strings.NewReplacer("|", `\|`, "\n", " ", "\r", " ")
@@ -57,6 +58,12 @@ func (t *Table) Markdown(w io.Writer) error {
 			b.WriteString("| " + rule + " ")
 		}
 		b.WriteString("|\n")
+	}
+	for i, n := range t.Notes {
+		if i == 0 {
+			b.WriteString("\n")
+		}
+		b.WriteString("- " + strings.NewReplacer("\n", " ", "\r", " ").Replace(n) + "\n")
 	}
 	return b.Flush()
 }
@@ -140,6 +147,10 @@ func (t *Table) LaTeX(w io.Writer) error {
 		}
 		line(cells)
 	}
-	b.WriteString("\\bottomrule\n\\end{tabular}\n\\end{table}\n")
+	b.WriteString("\\bottomrule\n\\end{tabular}\n")
+	for _, n := range t.Notes {
+		b.WriteString("\\par{\\footnotesize " + latexEscape.Replace(n) + "\\par}\n")
+	}
+	b.WriteString("\\end{table}\n")
 	return b.Flush()
 }

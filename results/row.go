@@ -21,8 +21,11 @@ type Point struct {
 	// FrontBits and BackBits are weight bits; 16 means not quantised.
 	FrontBits int32 `parquet:"front_bits" json:"front_bits"`
 	BackBits  int32 `parquet:"back_bits" json:"back_bits"`
-	// Group is the number of weights that share one scale, 0 for a whole row.
-	Group int32 `parquet:"group_size" json:"group_size"`
+	// Group is the number of weights that share one scale, 0 for a whole row: of the
+	// front layers, or of the back layers where only those are quantised. BackGroup
+	// is that of the back layers.
+	Group     int32 `parquet:"group_size" json:"group_size"`
+	BackGroup int32 `parquet:"back_group_size" json:"back_group_size"`
 	// Codec names the boundary codec, "" when nothing is compressed.
 	Codec string `parquet:"codec" json:"codec"`
 	// Threshold is tau of threshold splitting (arXiv 2511.04002, Eq. 4).
@@ -31,11 +34,29 @@ type Point struct {
 	MaxActivationBits int32 `parquet:"max_activation_bits" json:"max_activation_bits"`
 	// Delta is the distortion bound of TAB-Q (arXiv 2511.04002, Algorithm 1).
 	Delta float64 `parquet:"delta" json:"delta"`
+	// The readings of the method that a quantising codec (literal, packed) follows;
+	// empty, and LowerBound 0, where they mean nothing. LowerBound is the smallest
+	// width tried, in magnitude bits.
+	Search      string `parquet:"search" json:"search"`
+	StopRule    string `parquet:"stop_rule" json:"stop_rule"`
+	Comparison  string `parquet:"comparison" json:"comparison"`
+	LowerBound  int32  `parquet:"lower_bound" json:"lower_bound"`
+	Granularity string `parquet:"granularity" json:"granularity"`
+	AboveType   string `parquet:"above_type" json:"above_type"`
+	SparseIndex string `parquet:"sparse_index" json:"sparse_index"`
+	ScaleType   string `parquet:"scale_type" json:"scale_type"`
 	// MaxTokens is W-bar, the number of leading tokens run on the edge; 0 is all.
 	MaxTokens int32 `parquet:"max_tokens" json:"max_tokens"`
 	// IncludeKV is I_kv: the keys and values of the edge layers are sent too.
 	IncludeKV bool  `parquet:"include_kv" json:"include_kv"`
 	Seed      int64 `parquet:"seed" json:"seed"`
+	// Block is the number of tokens per block of a block perplexity, 0 elsewhere.
+	Block int32 `parquet:"block" json:"block"`
+	// Limit says how many documents were used, as the spec writes it: a number, or a
+	// share below 1; "" or "0" for all.
+	Limit string `parquet:"doc_limit" json:"doc_limit"`
+	// MaxLength is the longest input in tokens, 0 where it is not recorded.
+	MaxLength int32 `parquet:"max_length" json:"max_length"`
 }
 
 // Row is one scored choice (multiple choice), document (rolling perplexity) or

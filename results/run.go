@@ -232,9 +232,10 @@ func (r *Run) cell(key, ext string) string { return filepath.Join(r.dir, cellsNa
 // Done says whether the cell is finished and whole: its JSON and its Parquet file
 // are there under their final names, of this schema version, and the JSON's row
 // count and SHA-256 are those of the Parquet file. A cell that failed (status
-// oom, error, timeout) is finished too. With an error, ErrBroken unless the disk
-// failed, the cell counts as not done and is to be run again; the error says
-// what is wrong with its files.
+// oom, error, timeout) is finished too. With ErrBroken the cell counts as not done
+// and is to be run again; the error says what is wrong with its files. Any other
+// error must stop the caller: the disk failed, or the cell is of a newer schema
+// version (ErrSchema) and must not be overwritten.
 func (r *Run) Done(key string) (CellResult, bool, error) {
 	if err := checkKey(key); err != nil {
 		return CellResult{}, false, err
@@ -268,6 +269,9 @@ func (r *Run) readCell(key string) (CellResult, error) {
 	c, err := DecodeCell(b)
 	if err == nil && c.Key != key {
 		err = fmt.Errorf("it is of cell %s", c.Key)
+	}
+	if errors.Is(err, ErrSchema) {
+		return CellResult{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if err != nil {
 		return CellResult{}, fmt.Errorf("%w: %s: %w", ErrBroken, path, err)
@@ -314,7 +318,8 @@ func removeIfThere(path string) error {
 // Journal opens the journal of an unfinished cell. It returns the rows of the
 // blocks that reached the disk, in the order they were appended, and the number
 // of the last of these blocks, -1 when there is none. What a crash left of a
-// further block is dropped. The caller goes on with the block after lastBlock
+// further block is dropped, and so is a file whose header is not that of the
+// cell's journal; one of a newer schema version is ErrSchema. The caller goes on with the block after lastBlock
 // and closes the journal before Commit.
 func (r *Run) Journal(key string) (j *Journal, recovered []Row, lastBlock int, err error) {
 	if r.lock == nil {
@@ -414,18 +419,28 @@ func ReadFile(path string) ([]Row, error) {
 // Cells returns the finished cells in the manifest's order. An error names the
 // cells with damaged files; the others are returned with it.
 func (r *Run) Cells() ([]CellResult, error) {
-	var cells []CellResult
+	cells, broken, err := r.CellsTolerant()
+	return cells, errors.Join(append(broken, err)...)
+}
+
+// CellsTolerant returns the finished cells in the manifest's order, and apart from
+// them one error, wrapping ErrBroken, for each cell with damaged files. err is
+// about the others that could not be read: the disk failed, or they are of a newer
+// schema version (ErrSchema).
+func (r *Run) CellsTolerant() (cells []CellResult, broken []error, err error) {
 	var errs []error
 	for _, m := range r.manifest.Cells {
 		c, ok, err := r.Done(m.Key)
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrBroken):
+			broken = append(broken, err)
+		case err != nil:
 			errs = append(errs, err)
-		}
-		if ok {
+		case ok:
 			cells = append(cells, c)
 		}
 	}
-	return cells, errors.Join(errs...)
+	return cells, broken, errors.Join(errs...)
 }
 
 // Merge writes run.parquet: the rows of all finished cells in the order of keys,

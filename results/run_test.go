@@ -554,7 +554,7 @@ func TestDoneReportsBrokenCells(t *testing.T) {
 		{"Parquet cut", write(".parquet", func(b []byte) []byte { return b[:len(b)/2] }), "its SHA-256 is"},
 		{"Parquet of another cell", write(".parquet", func([]byte) []byte { return encodeRows(t, nil) }), "its SHA-256 is"},
 		{"row count", write(".json", replace(`"rows": 8`, `"rows": 9`)), "8 rows, recorded 9"},
-		{"newer schema", write(".json", replace(`"schema": 1`, `"schema": 3`)), "unsupported schema version 3, this program reads version 1"},
+		{"older schema", write(".json", replace(`"schema": 1`, `"schema": 0`)), "schema version 0, this program reads version 1"},
 		{"JSON cut", write(".json", func(b []byte) []byte { return b[:len(b)/2] }), "not a cell file"},
 		{"JSON of another cell", write(".json", replace(key, testKey(2))), "it is of cell " + testKey(2)},
 		{"unknown status", write(".json", replace(`"status": "ok"`, `"status": "fine"`)), `status "fine", expected ok`},
@@ -586,6 +586,43 @@ func TestDoneReportsBrokenCells(t *testing.T) {
 				t.Errorf("after a second commit: done %v, %v", done, err)
 			}
 		})
+	}
+}
+
+// TestNewerCellIsRefused: a cell of a newer program is neither done nor to be run
+// again.
+func TestNewerCellIsRefused(t *testing.T) {
+	r := mustCreate(t, t.TempDir(), 3)
+	for i := range 3 {
+		if err := r.Commit(testKey(i+1), testRows(testKey(i+1), 2), testCell(testKey(i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := r.cell(testKey(2), ".json")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.Replace(b, []byte(`"schema": 1`), []byte(`"schema": 3, "more": 1`), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(r.cell(testKey(3), ".parquet")); err != nil {
+		t.Fatal(err)
+	}
+	_, done, err := r.Done(testKey(2))
+	if done || errors.Is(err, ErrBroken) {
+		t.Errorf("done %v, %v", done, err)
+	}
+	wantError(t, err, ErrSchema, "version 3, this program reads version 1", path)
+	cells, broken, err := r.CellsTolerant()
+	if len(cells) != 1 || cells[0].Key != testKey(1) || len(broken) != 1 {
+		t.Fatalf("%d cells, broken %v", len(cells), broken)
+	}
+	wantError(t, broken[0], ErrBroken, testKey(3))
+	wantError(t, err, ErrSchema, testKey(2))
+	cells, err = r.Cells()
+	if len(cells) != 1 || !errors.Is(err, ErrBroken) || !errors.Is(err, ErrSchema) {
+		t.Errorf("%d cells, %v", len(cells), err)
 	}
 }
 

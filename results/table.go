@@ -15,6 +15,8 @@ type Table struct {
 	Columns     []Column
 	// Rows have one value per column.
 	Rows [][]Value
+	// Notes are lines below the table. CSV leaves them out.
+	Notes []string
 }
 
 // Column is a column of a table.
@@ -27,6 +29,9 @@ type Column struct {
 	// WithStderr says that values carry a standard error, which CSV puts into a
 	// column of its own.
 	WithStderr bool
+	// Least writes a number below the last of the decimals as "<0.0001", as is usual
+	// for p-values.
+	Least bool
 	// Better is 1 when higher is better, -1 when lower is, 0 when neither.
 	Better int
 }
@@ -55,12 +60,29 @@ type knob struct {
 	applies func(*Point) bool
 	text    func(*Point) string
 	words   bool // its values are words, not numbers
+	// usual, if not nil, says that the value at a point goes without saying. A knob
+	// that is usual wherever it applies is in no table.
+	usual func(*Point) bool
 }
 
 func isSplit(p *Point) bool     { return p.SplitLayer > 0 }
 func isQuantized(p *Point) bool { return p.FrontBits != 16 || p.BackBits != 16 }
 func hasCodec(p *Point) bool    { return isSplit(p) && p.Codec != "" }
 func always(*Point) bool        { return true }
+
+// hasReadings says whether the boundary quantises, so that its readings apply.
+func hasReadings(p *Point) bool {
+	return isSplit(p) && (p.Codec == "literal" || p.Codec == "packed")
+}
+
+// reading returns the knob of a reading with its default.
+func reading(name, usual string, value func(*Point) string) knob {
+	return knob{
+		name: name, text: value, words: true,
+		applies: func(p *Point) bool { return hasReadings(p) && value(p) != "" },
+		usual:   func(p *Point) bool { return value(p) == usual },
+	}
+}
 
 func int32Text(v int32) string { return strconv.Itoa(int(v)) }
 func floatText(v float64) string {
@@ -69,10 +91,13 @@ func floatText(v float64) string {
 
 var knobs = []knob{
 	{name: "Split layer", applies: isSplit, text: func(p *Point) string { return int32Text(p.SplitLayer) }},
-	{name: "Weight layer", applies: func(p *Point) bool { return isQuantized(p) && p.WeightLayer != p.SplitLayer }, text: func(p *Point) string { return int32Text(p.WeightLayer) }},
+	{name: "Weight layer", applies: isQuantized, text: func(p *Point) string { return int32Text(p.WeightLayer) },
+		usual: func(p *Point) bool { return p.WeightLayer == p.SplitLayer }},
 	{name: "Front (bits)", applies: always, text: func(p *Point) string { return int32Text(p.FrontBits) }},
 	{name: "Back (bits)", applies: always, text: func(p *Point) string { return int32Text(p.BackBits) }},
 	{name: "Group (weights)", applies: isQuantized, text: func(p *Point) string { return int32Text(p.Group) }},
+	{name: "Back group (weights)", applies: func(p *Point) bool { return p.BackBits != 16 }, text: func(p *Point) string { return int32Text(p.BackGroup) },
+		usual: func(p *Point) bool { return p.BackGroup == p.Group }},
 	{name: "Codec", applies: isSplit, text: func(p *Point) string {
 		if p.Codec == "" {
 			return "off"
@@ -82,6 +107,15 @@ var knobs = []knob{
 	{name: "Threshold", applies: hasCodec, text: func(p *Point) string { return floatText(p.Threshold) }},
 	{name: "Max activation (bits)", applies: hasCodec, text: func(p *Point) string { return int32Text(p.MaxActivationBits) }},
 	{name: "Delta", applies: hasCodec, text: func(p *Point) string { return floatText(p.Delta) }},
+	reading("Search", "tabq", func(p *Point) string { return p.Search }),
+	reading("Stop rule", "last_ok", func(p *Point) string { return p.StopRule }),
+	reading("Comparison", "floor", func(p *Point) string { return p.Comparison }),
+	{name: "Lower bound (bits)", applies: func(p *Point) bool { return hasReadings(p) && p.LowerBound != 0 }, text: func(p *Point) string { return int32Text(p.LowerBound) },
+		usual: func(p *Point) bool { return p.LowerBound == 3 }},
+	reading("Granularity", "per_token", func(p *Point) string { return p.Granularity }),
+	reading("Above type", "exact", func(p *Point) string { return p.AboveType }),
+	reading("Sparse index", "compact", func(p *Point) string { return p.SparseIndex }),
+	reading("Scale type", "float16", func(p *Point) string { return p.ScaleType }),
 	{name: "Max tokens", applies: isSplit, text: func(p *Point) string {
 		if p.MaxTokens == 0 {
 			return "all"
@@ -92,35 +126,132 @@ var knobs = []knob{
 	{name: "Seed", applies: always, text: func(p *Point) string { return strconv.FormatInt(p.Seed, 10) }},
 }
 
+// extent is how much of a task was scored, and how. It differs between the tasks
+// of a run as a matter of course.
+type extent struct {
+	block     int32
+	limit     string
+	maxLength int32
+}
+
+func extentOf(p *Point) extent {
+	e := extent{p.Block, p.Limit, p.MaxLength}
+	if e.limit == "0" {
+		e.limit = ""
+	}
+	return e
+}
+
+// split returns the point without its task and extent, and those.
+func split(p Point) (method Point, task string, e extent) {
+	task, e = p.Task, extentOf(&p)
+	p.Task, p.Block, p.Limit, p.MaxLength = "", 0, "", 0
+	return p, task, e
+}
+
+// differing says which parts of the extent tell points apart.
+type differing struct{ block, limit, maxLength bool }
+
+func (d differing) or(o differing) differing {
+	return differing{d.block || o.block, d.limit || o.limit, d.maxLength || o.maxLength}
+}
+
+// of keeps the parts of an extent that tell points apart.
+func (d differing) of(e extent) extent {
+	if !d.block {
+		e.block = 0
+	}
+	if !d.limit {
+		e.limit = ""
+	}
+	if !d.maxLength {
+		e.maxLength = 0
+	}
+	return e
+}
+
+// extents says for each method point which parts of the extent differ between its
+// cells of one task, and which do at any point.
+func extents(cells []CellResult) (byPoint map[Point]differing, some differing) {
+	type place struct {
+		point Point
+		task  string
+	}
+	byPoint = map[Point]differing{}
+	first := map[place]extent{}
+	for i := range cells {
+		p, task, e := split(cells[i].Point)
+		f, ok := first[place{p, task}]
+		if !ok {
+			first[place{p, task}] = e
+			continue
+		}
+		d := differing{f.block != e.block, f.limit != e.limit, f.maxLength != e.maxLength}
+		byPoint[p] = byPoint[p].or(d)
+		some = some.or(d)
+	}
+	return byPoint, some
+}
+
+// extentKnobs are columns where some cells of one task and method point differ in
+// them.
+func extentKnobs(d differing) (knobs []knob) {
+	if d.block {
+		knobs = append(knobs, knob{name: "Block (tokens)", applies: func(p *Point) bool { return p.Block != 0 }, text: func(p *Point) string { return int32Text(p.Block) }})
+	}
+	if d.limit {
+		knobs = append(knobs, knob{name: "Limit (documents)", applies: always, text: func(p *Point) string {
+			if p.Limit == "" || p.Limit == "0" {
+				return "all"
+			}
+			return p.Limit
+		}})
+	}
+	if d.maxLength {
+		knobs = append(knobs, knob{name: "Max length (tokens)", applies: func(p *Point) bool { return p.MaxLength != 0 }, text: func(p *Point) string { return int32Text(p.MaxLength) }})
+	}
+	return knobs
+}
+
 // varyingKnobs returns the knobs with more than one value where they apply, and
 // a phrase that names the others.
 func varyingKnobs(cells []CellResult) (varying []knob, constant string) {
 	var phrases []string
 	for _, k := range knobs {
 		var values []string
+		usual := true
 		for i := range cells {
 			p := &cells[i].Point
-			if k.applies(p) && !slices.Contains(values, k.text(p)) {
+			if !k.applies(p) {
+				continue
+			}
+			usual = usual && k.usual != nil && k.usual(p)
+			if !slices.Contains(values, k.text(p)) {
 				values = append(values, k.text(p))
 			}
 		}
 		switch {
+		case usual:
 		case len(values) > 1:
 			varying = append(varying, k)
 		case len(values) == 1:
 			phrases = append(phrases, strings.ToLower(k.name[:1])+k.name[1:]+" "+values[0])
 		}
 	}
-	return varying, strings.Join(phrases, ", ")
+	_, some := extents(cells)
+	return append(varying, extentKnobs(some)...), strings.Join(phrases, ", ")
 }
 
 // pointRow is the cells of one model, protocol and method point, one per task.
 type pointRow struct {
-	point Point // Task is ""
+	// point has no task. Where its cells differ in a part of the extent, that part
+	// is 0, or none.
+	point Point
 	cells []*CellResult
 }
 
-// pointRows groups cells by point. Cells whose points agree in every column but
+// pointRows groups cells by point, and by those parts of the extent in which cells
+// of one task differ: else a row carries tasks of any extent. Cells whose points agree in every column but
 // whose labels differ (a knob without a column was swept) stay apart: their
 // rows have the label in place of the method's name.
 func pointRows(cells []CellResult) []pointRow {
@@ -128,10 +259,16 @@ func pointRows(cells []CellResult) []pointRow {
 		point Point
 		label string
 	}
+	byPoint, _ := extents(cells)
+	identity := func(p Point) Point {
+		method, _, e := split(p)
+		e = byPoint[method].of(e)
+		method.Block, method.Limit, method.MaxLength = e.block, e.limit, e.maxLength
+		return method
+	}
 	labels := map[Point]string{} // "" once there are several
 	for i := range cells {
-		p := cells[i].Point
-		p.Task = ""
+		p := identity(cells[i].Point)
 		if l, ok := labels[p]; !ok {
 			labels[p] = cells[i].Label
 		} else if l != cells[i].Label {
@@ -141,8 +278,7 @@ func pointRows(cells []CellResult) []pointRow {
 	var rows []pointRow
 	at := map[place]int{}
 	for i := range cells {
-		p := cells[i].Point
-		p.Task = ""
+		p := identity(cells[i].Point)
 		key := place{p, cells[i].Label}
 		k, ok := at[key]
 		if !ok {
@@ -151,9 +287,22 @@ func pointRows(cells []CellResult) []pointRow {
 			if labels[p] == "" && cells[i].Label != "" {
 				p.Method = cells[i].Label
 			}
+			e := extentOf(&cells[i].Point)
+			p.Block, p.Limit, p.MaxLength = e.block, e.limit, e.maxLength
 			rows = append(rows, pointRow{point: p})
 		}
-		rows[k].cells = append(rows[k].cells, &cells[i])
+		r := &rows[k]
+		e := extentOf(&cells[i].Point)
+		if r.point.Block != e.block {
+			r.point.Block = 0
+		}
+		if r.point.Limit != e.limit {
+			r.point.Limit = none
+		}
+		if r.point.MaxLength != e.maxLength {
+			r.point.MaxLength = 0
+		}
+		r.cells = append(r.cells, &cells[i])
 	}
 	return rows
 }
@@ -195,7 +344,8 @@ func metricColumn(task string, m Metric) Column {
 //   - "failed": the cells that did not end well, if there are any.
 //
 // Knobs that do not differ between the cells are named in the title instead of
-// having a column. Values are not in percent.
+// having a column, except readings with their defaults. Block, limit and maximum
+// length tell points apart only where one point has a task twice. Values are not in percent.
 func Tables(cells []CellResult) []Table {
 	varying, constant := varyingKnobs(cells)
 	if constant != "" {
@@ -262,7 +412,114 @@ func summary(cells []CellResult, varying []knob, constant string) Table {
 		}
 		t.Rows = append(t.Rows, row)
 	}
+	t.Notes = notes(cells)
 	return t
+}
+
+// span is the range of a count.
+type span struct{ low, high int64 }
+
+func (s *span) add(v int64, first bool) {
+	if first {
+		*s = span{v, v}
+	}
+	s.low, s.high = min(s.low, v), max(s.high, v)
+}
+
+func (s span) String() string {
+	if s.low == s.high {
+		return strconv.FormatInt(s.low, 10)
+	}
+	return fmt.Sprintf("%d to %d", s.low, s.high)
+}
+
+// notes says of each model and task what was not scored as a whole: documents
+// skipped, contexts cut, continuations encoded alone. A count that differs between
+// the points is given as a range. Then it names the columns whose values are not
+// of equally many documents.
+func notes(cells []CellResult) []string {
+	type place struct{ model, task string }
+	type counts struct{ docs, all, skipped, rows, truncated, fallbacks span }
+	var order []place
+	seen := map[place]*counts{}
+	for i := range cells {
+		c := &cells[i]
+		if c.Status != StatusOK {
+			continue
+		}
+		at := place{c.Model, c.Task}
+		n := seen[at]
+		first := n == nil
+		if first {
+			n = &counts{}
+			seen[at] = n
+			order = append(order, at)
+		}
+		skipped := int64(len(c.Skipped))
+		n.docs.add(c.Docs, first)
+		n.all.add(c.Docs+skipped, first)
+		n.skipped.add(skipped, first)
+		n.rows.add(c.Rows, first)
+		n.truncated.add(c.Truncated, first)
+		n.fallbacks.add(c.Fallbacks, first)
+	}
+	var out []string
+	for _, at := range order {
+		n := seen[at]
+		head := at.task + ", " + at.model + ": "
+		if n.skipped.high > 0 {
+			out = append(out, fmt.Sprintf("%s%v of %v documents scored, %v skipped (continuation longer than the model)", head, n.docs, n.all, n.skipped))
+		}
+		if n.truncated.high > 0 {
+			out = append(out, fmt.Sprintf("%s%v of %v requests lost context tokens on the left", head, n.truncated, n.rows))
+		}
+		if n.fallbacks.high > 0 {
+			out = append(out, fmt.Sprintf("%s%v of %v continuations were encoded alone", head, n.fallbacks, n.rows))
+		}
+	}
+	return append(out, sizeNotes(cells)...)
+}
+
+// sizeNotes names the columns in which N differs, with N by model.
+func sizeNotes(cells []CellResult) []string {
+	type place struct{ column, model string }
+	var columns []string
+	models := map[string][]string{}
+	sizes := map[place]*span{}
+	for i := range cells {
+		c := &cells[i]
+		m, ok := c.PrimaryMetric()
+		if !ok || c.Status != StatusOK {
+			continue
+		}
+		name := c.Task + " " + m.Name
+		if models[name] == nil {
+			columns = append(columns, name)
+		}
+		at := place{name, c.Model}
+		s := sizes[at]
+		first := s == nil
+		if first {
+			s = &span{}
+			sizes[at] = s
+			models[name] = append(models[name], c.Model)
+		}
+		s.add(m.N, first)
+	}
+	var out []string
+	for _, name := range columns {
+		all := *sizes[place{name, models[name][0]}]
+		var parts []string
+		for _, model := range models[name] {
+			s := sizes[place{name, model}]
+			all = span{min(all.low, s.low), max(all.high, s.high)}
+			parts = append(parts, fmt.Sprintf("%v (%s)", *s, model))
+		}
+		if all.low != all.high {
+			out = append(out, name+": N is "+strings.Join(parts, ", "))
+		}
+	}
+	return out
 }
 
 func metricTable(cells []CellResult, varying []knob, constant string) Table {
@@ -313,11 +570,16 @@ func payloadTable(cells []CellResult, varying []knob, constant string) Table {
 			continue
 		}
 		row := headValues(&r.point, varying)
+		message := r.point.Codec != "" // without a codec there is no message to measure
 		for _, n := range []int64{p.Header, p.Tables, p.Codes, p.Side, p.Sparse, p.Total, p.KV} {
-			row = append(row, numeric(p.PerToken(n)))
+			if message {
+				row = append(row, numeric(p.PerToken(n)))
+			} else {
+				row = append(row, text(none))
+			}
 		}
 		raw := text(none)
-		if p.HiddenSize > 0 {
+		if message && p.HiddenSize > 0 {
 			raw = numeric(100 * p.PerToken(p.Total) / p.RawPerToken())
 		}
 		t.Rows = append(t.Rows, append(row, raw, numeric(p.MeanTokens())))
@@ -378,6 +640,9 @@ func (t *Table) MarkBest() {
 func (c *Column) format(v *Value) string {
 	if v.Number == nil {
 		return v.Text
+	}
+	if least := math.Pow10(-c.Digits); c.Least && *v.Number < least {
+		return "<" + c.decimal(least)
 	}
 	s := c.decimal(*v.Number)
 	if c.WithStderr && v.Stderr != nil {

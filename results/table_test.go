@@ -201,3 +201,115 @@ func TestLabelsSeparateRows(t *testing.T) {
 		}
 	}
 }
+
+// TestReadingsInTables: readings with their defaults are in no caption, others are,
+// and those that vary are columns.
+func TestReadingsInTables(t *testing.T) {
+	point := Point{Model: "m", Task: "piqa", Method: "split", SplitLayer: 2, WeightLayer: 2, FrontBits: 4, BackBits: 8, Group: 32, BackGroup: 32, Codec: "literal",
+		Search: "tabq", StopRule: "last_ok", Comparison: "floor", LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16"}
+	cells := []CellResult{{Point: point, Status: StatusOK}, {Point: point, Status: StatusOK}}
+	caption := func(want string) {
+		t.Helper()
+		if got := Tables(cells)[0].Title; got != "Primary metric of each task, value ± standard error. Constant: "+want+"." {
+			t.Errorf("title %q", got)
+		}
+	}
+	const before = "split layer 2, front (bits) 4, back (bits) 8, group (weights) 32, "
+	const codec = "codec literal, threshold 0, max activation (bits) 0, delta 0, "
+	const after = "max tokens all, include KV false, seed 0"
+	caption(before + codec + after)
+	for i := range cells {
+		cells[i].LowerBound, cells[i].BackGroup, cells[i].WeightLayer = 2, 64, 1
+	}
+	caption("split layer 2, weight layer 1, front (bits) 4, back (bits) 8, group (weights) 32, back group (weights) 64, " + codec + "lower bound (bits) 2, " + after)
+	cells[0].Search, cells[1].Limit = "fixed", "50"
+	table := Tables(cells)[0]
+	// The limits are those of different points: no task is there twice at one.
+	if len(table.Rows) != 2 || table.Columns[3].Name != "Search" || table.Columns[4].Name != "Payload (bytes/token)" {
+		t.Errorf("%d rows, columns %v", len(table.Rows), table.Columns)
+	}
+}
+
+// TestExtentsInTables: tasks of different limits share a row, limits of one task
+// do not.
+func TestExtentsInTables(t *testing.T) {
+	cell := func(task, limit string, block int32, v float64) CellResult {
+		return CellResult{
+			Point:  Point{Model: "m", Task: task, Protocol: "legacy", Method: "fp32", FrontBits: 16, BackBits: 16, Limit: limit, Block: block, MaxLength: 128},
+			Status: StatusOK, Primary: "v", Metrics: []Metric{{Name: "v", Value: v, N: 5}}}
+	}
+	ordinary := []CellResult{cell("piqa", "100", 0, 1), cell("wikitext2", "20", 128, 2)}
+	table := func(cells []CellResult) string {
+		t.Helper()
+		s := Tables(cells)[0]
+		return render(t, func(w *strings.Builder) error { return s.CSV(w) })
+	}
+	diff(t, "ordinary", table(ordinary), "Model,Protocol,Method,piqa v ↓,piqa v ↓ stderr,wikitext2 v ↓,wikitext2 v ↓ stderr,Payload (bytes/token)\nm,legacy,fp32,1,,2,,-\n")
+	twice := append(ordinary, cell("wikitext2", "20", 256, 3))
+	diff(t, "two blocks", table(twice), `Model,Protocol,Method,Block (tokens),piqa v ↓,piqa v ↓ stderr,wikitext2 v ↓,wikitext2 v ↓ stderr,Payload (bytes/token)
+m,legacy,fp32,-,1,,-,,-
+m,legacy,fp32,128,-,,2,,-
+m,legacy,fp32,256,-,,3,,-
+`)
+	all := append(ordinary, cell("piqa", "0", 0, 4))
+	diff(t, "two limits", table(all), `Model,Protocol,Method,Limit (documents),piqa v ↓,piqa v ↓ stderr,wikitext2 v ↓,wikitext2 v ↓ stderr,Payload (bytes/token)
+m,legacy,fp32,100,1,,-,,-
+m,legacy,fp32,20,-,,2,,-
+m,legacy,fp32,all,4,,-,,-
+`)
+}
+
+func TestNotes(t *testing.T) {
+	cell := func(model string, docs, skipped int, truncated, fallbacks int64) CellResult {
+		return CellResult{
+			Point: Point{Model: model, Task: "piqa", Method: "fp32", FrontBits: 16, BackBits: 16}, Status: StatusOK, Primary: "acc",
+			Metrics: []Metric{{Name: "acc", Value: 0.5, N: int64(docs), HigherIsBetter: true}},
+			Docs:    int64(docs), Skipped: make([]int32, skipped), Rows: int64(2 * docs), Truncated: truncated, Fallbacks: fallbacks,
+		}
+	}
+	cells := []CellResult{cell("a_1", 94, 6, 0, 0), cell("a_1", 94, 6, 0, 0), cell("b", 100, 0, 180, 3), cell("b", 90, 10, 180, 2)}
+	table := Tables(cells)[0]
+	diff(t, "notes", table.Notes, []string{
+		"piqa, a_1: 94 of 100 documents scored, 6 skipped (continuation longer than the model)",
+		"piqa, b: 90 to 100 of 100 documents scored, 0 to 10 skipped (continuation longer than the model)",
+		"piqa, b: 180 of 180 to 200 requests lost context tokens on the left",
+		"piqa, b: 2 to 3 of 180 to 200 continuations were encoded alone",
+		"piqa acc: N is 94 (a_1), 90 to 100 (b)",
+	})
+	if got := render(t, func(w *strings.Builder) error { return table.Markdown(w) }); !strings.Contains(got, "|\n\n- piqa, a_1: 94 of") || !strings.HasSuffix(got, "\n- piqa acc: N is 94 (a_1), 90 to 100 (b)\n") {
+		t.Errorf("Markdown:\n%s", got)
+	}
+	if got := render(t, func(w *strings.Builder) error { return table.LaTeX(w) }); !strings.Contains(got, "\\end{tabular}\n\\par{\\footnotesize piqa, a\\_1: 94 of") {
+		t.Errorf("LaTeX:\n%s", got)
+	}
+	if got := render(t, func(w *strings.Builder) error { return table.CSV(w) }); strings.Contains(got, "skipped") {
+		t.Errorf("CSV:\n%s", got)
+	}
+	if got := Tables(cells[:2])[0].Notes; len(got) != 1 {
+		t.Errorf("notes of one model %q", got)
+	}
+}
+
+// TestPayloadWithoutCodec: no message, no bytes.
+func TestPayloadWithoutCodec(t *testing.T) {
+	cells := tableCells()[2:5]
+	cells[2].Codec, cells[2].Payload = "", Payload{Requests: 2, Tokens: 10, HiddenSize: 128}
+	for _, table := range Tables(cells) {
+		if table.Name != "payload" {
+			continue
+		}
+		table.MarkBest()
+		row := table.Rows[1]
+		n := len(row)
+		for _, v := range row[n-9 : n-1] {
+			if v.Text != "-" || v.Best {
+				t.Errorf("%+v, want no number", v)
+			}
+		}
+		if *row[n-1].Number != 5 || !table.Rows[0][n-2].Best {
+			t.Errorf("rows per request %v, best of the others %v", *row[n-1].Number, table.Rows[0][n-2].Best)
+		}
+		return
+	}
+	t.Error("no payload table")
+}

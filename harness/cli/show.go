@@ -51,9 +51,12 @@ func newShow(s streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			cells, err := r.Cells()
+			cells, broken, err := r.CellsTolerant()
 			if err != nil {
 				return err
+			}
+			for _, b := range broken {
+				fmt.Fprintln(s.err, b)
 			}
 			if len(cells) == 0 {
 				return fmt.Errorf("%s: no cell is done yet (%d are planned)", args[0], len(r.Manifest().Cells))
@@ -120,7 +123,7 @@ func newFigures(s streams) *cobra.Command {
 					return usagef("--figure %q, expected one of %s", name, strings.Join(known, ", "))
 				}
 			}
-			files, problems, err := runner.WriteFigures(r, names)
+			files, problems, err := runner.WriteFigures(r, names, false)
 			for _, f := range files {
 				fmt.Fprintln(s.out, f)
 			}
@@ -217,7 +220,7 @@ func resolveSide(in, name string) (side, bool, error) {
 	if err != nil {
 		return side{}, false, err
 	}
-	cells, err := r.Cells()
+	cells, _, err := r.CellsTolerant()
 	if err != nil {
 		return side{}, false, err
 	}

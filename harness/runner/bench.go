@@ -371,13 +371,24 @@ func Point(c spec.Cell) results.Point {
 		p.FrontBits, p.Group = int32(m.Front.Bits), int32(m.Front.Group)
 	}
 	if m.Back.Bits != 0 {
-		p.BackBits = int32(m.Back.Bits)
+		p.BackBits, p.BackGroup = int32(m.Back.Bits), int32(m.Back.Group)
 		if p.FrontBits == exec.FullPrecision {
-			p.Group = int32(m.Back.Group)
+			p.Group = p.BackGroup
+		}
+		if p.BackBits == exec.FullPrecision {
+			p.BackGroup = p.Group
 		}
 	}
 	if b := m.Boundary; b != nil && b.Codec != exec.CodecNone {
 		p.Codec, p.Threshold, p.MaxActivationBits, p.Delta = b.Codec, b.Tau, int32(b.MaxActivationBits), b.Delta
+		if b.Codec != "raw16" {
+			p.Search, p.StopRule, p.Comparison, p.LowerBound, p.Granularity = b.Search, b.StopRule, b.Comparison, int32(b.LowerBound), b.Granularity
+			p.AboveType, p.SparseIndex, p.ScaleType = b.AboveType, b.SparseIndex, b.ScaleType
+		}
+	}
+	p.Limit, p.MaxLength = c.Task.Limit.String(), int32(c.Model.MaxLength)
+	if info, err := tasks.Lookup(c.Task.Name); err == nil && info.Kind == tasks.BlockPerplexity {
+		p.Block = int32(c.Task.Block)
 	}
 	return p
 }

@@ -191,6 +191,14 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 	if res.Metrics, err = metrics(p, rows); err != nil {
 		return nil, err
 	}
+	for _, row := range rows {
+		if row.DroppedLeft > 0 {
+			res.Truncated++
+		}
+		if row.Fallback {
+			res.Fallbacks++
+		}
+	}
 	res.Docs = int64(len(p.Units))
 	res.Payload = results.SummarizePayload(rows, model.Checkpoint.Config.HiddenSize)
 	if m.SplitLayer > 0 {

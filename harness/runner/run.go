@@ -163,8 +163,18 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 	if sum.Tables, err = WriteTables(r.store); err != nil {
 		return sum, err
 	}
-	sum.Figures, sum.FigureProblems, err = WriteFigures(r.store, s.Outputs)
+	sum.Figures, sum.FigureProblems, err = WriteFigures(r.store, s.Outputs, true)
 	return sum, err
+}
+
+// freshFolder empties a folder of a run that holds only what is made from its
+// cells, so that nothing of an earlier state stays.
+func freshFolder(run, name string) (string, error) {
+	dir := filepath.Join(run, name)
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o755)
 }
 
 // tableForms are the files of one table.
@@ -179,12 +189,12 @@ var tableForms = []struct {
 
 // WriteTables writes the tables of a run to its folder tables.
 func WriteTables(r *results.Run) ([]string, error) {
-	cells, err := r.Cells()
+	cells, _, err := r.CellsTolerant()
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(r.Dir(), "tables")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	dir, err := freshFolder(r.Dir(), "tables")
+	if err != nil {
 		return nil, err
 	}
 	var files []string
@@ -205,14 +215,20 @@ func WriteTables(r *results.Run) ([]string, error) {
 }
 
 // WriteFigures renders the named figures of a run to its folder figures; a
-// figure that the run has no data for is a problem, not an error.
-func WriteFigures(r *results.Run, names []string) (files, problems []string, err error) {
-	cells, err := r.Cells()
+// figure that the run has no data for is a problem, not an error. With all,
+// names are all of the run's figures and older ones go.
+func WriteFigures(r *results.Run, names []string, all bool) (files, problems []string, err error) {
+	cells, _, err := r.CellsTolerant()
 	if err != nil {
 		return nil, nil, err
 	}
 	dir := filepath.Join(r.Dir(), "figures")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if all {
+		dir, err = freshFolder(r.Dir(), "figures")
+	} else {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, name := range names {

@@ -36,7 +36,12 @@ func sharedDir(t testing.TB, parts ...string) string {
 		}
 		t.Skipf("shared data are absent (set SPLITBENCH_SHARED): %v", err)
 	}
-	return path
+	// The folder may be a link, into which a walk does not go by itself.
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return real
 }
 
 func readJSON(t testing.TB, path string, v any) {

@@ -9,6 +9,17 @@ import (
 	"unicode/utf8"
 )
 
+// Formats are the forms in which a Table can be written, by the name that users
+// give and the extension of files.
+var Formats = []struct {
+	Name, Extension string
+	Write           func(*Table, io.Writer) error
+}{
+	{"markdown", ".md", (*Table).Markdown},
+	{"csv", ".csv", (*Table).CSV},
+	{"latex", ".tex", (*Table).LaTeX},
+}
+
 // Markdown writes t as an aligned pipe table, with the title above it and the notes
 // as a list below.
 func (t *Table) Markdown(w io.Writer) error {

@@ -72,7 +72,7 @@ func newList(s streams) *cobra.Command {
 			case "experiments":
 				fmt.Fprintln(t, "spec\tname\twhat")
 				for _, path := range runner.Experiments() {
-					sp, err := spec.Load(path, spec.LoadOptions{Env: placeholderEnv})
+					sp, err := spec.Load(path, spec.LoadOptions{Env: anyEnv})
 					if err != nil {
 						fmt.Fprintf(t, "%s\t?\t%v\n", path, err)
 						continue
@@ -127,8 +127,8 @@ func checkModel(s streams, path, tokenizerPath string) error {
 	return nil
 }
 
-// placeholderEnv lets a spec be described where its data is absent.
-func placeholderEnv(name string) (string, bool) {
+// anyEnv lets a spec be described where its data is absent.
+func anyEnv(name string) (string, bool) {
 	if v, ok := lookupEnv(name); ok {
 		return v, true
 	}

@@ -89,7 +89,7 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 			if len(faults) > 0 {
 				return usageError{errors.Join(faults...)}
 			}
-			w := runner.NewWorkbench(runner.Compute{})
+			w := runner.NewWorkbench(o.Compute)
 			for _, sp := range specs {
 				if _, err := w.Validate(sp); err != nil {
 					faults = append(faults, err)
@@ -100,6 +100,7 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 			}
 			for _, sp := range specs {
 				opts := o
+				opts.Bench = w
 				opts.Version, opts.Command = Version(), append([]string{"splitbench"}, os.Args[1:]...)
 				opts.Progress = s.err
 				opts.Terminal = isTerminal(s.err)

@@ -37,6 +37,16 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// writeTable prints a table in the format of that name.
+func writeTable(s streams, t *results.Table, format string) error {
+	for _, f := range results.Formats {
+		if f.Name == format {
+			return f.Write(t, s.out)
+		}
+	}
+	return usagef("--format %q, expected markdown, csv or latex", format)
+}
+
 func newShow(s streams) *cobra.Command {
 	var format string
 	var long, best bool
@@ -68,17 +78,7 @@ func newShow(s streams) *cobra.Command {
 				if best {
 					t.MarkBest()
 				}
-				switch format {
-				case "markdown":
-					err = t.Markdown(s.out)
-				case "csv":
-					err = t.CSV(s.out)
-				case "latex":
-					err = t.LaTeX(s.out)
-				default:
-					return usagef("--format %q, expected markdown, csv or latex", format)
-				}
-				if err != nil {
+				if err := writeTable(s, &t, format); err != nil {
 					return err
 				}
 				fmt.Fprintln(s.out)
@@ -108,7 +108,7 @@ func newFigures(s streams) *cobra.Command {
 				return err
 			}
 			if len(names) == 0 {
-				sp, err := spec.Parse("spec.yaml", r.Spec(), spec.LoadOptions{Env: placeholderEnv})
+				sp, err := spec.Parse("spec.yaml", r.Spec(), spec.LoadOptions{Env: anyEnv})
 				if err != nil {
 					return err
 				}
@@ -178,16 +178,7 @@ the first digits of its key, or by RUN:KEY.`,
 				comparisons = append(comparisons, cmp)
 			}
 			t := results.CompareTable(comparisons)
-			switch format {
-			case "markdown":
-				err = t.Markdown(s.out)
-			case "csv":
-				err = t.CSV(s.out)
-			case "latex":
-				err = t.LaTeX(s.out)
-			default:
-				return usagef("--format %q, expected markdown, csv or latex", format)
-			}
+			err = writeTable(s, &t, format)
 			for _, c := range comparisons {
 				for _, w := range c.Warnings {
 					fmt.Fprintf(s.err, "%s, %s against %s: %s\n", c.Task, c.LabelA, c.LabelB, w)

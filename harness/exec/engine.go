@@ -43,6 +43,25 @@ type Method struct {
 	IncludeKV   bool           // I_kv: when the edge stops before the end, its keys and values are sent (through Codec), else the cloud recomputes them from the token ids
 }
 
+// EdgeLayers is how many layers the edge holds of a model's: 1..l of a split,
+// all of them else.
+func (m Method) EdgeLayers(layers int) int {
+	if m.SplitLayer > 0 {
+		return m.SplitLayer
+	}
+	return layers
+}
+
+// LayerWeights is the precision of the edge's layer k, and whether it is a
+// quantised one.
+func (m Method) LayerWeights(k int) (w Weights, quantised bool) {
+	w = m.Front
+	if k > m.WeightLayer {
+		w = m.Back
+	}
+	return w, w.Bits != 0 && w.Bits != FullPrecision
+}
+
 // Engine holds one model. Its methods must not be called concurrently.
 type Engine struct {
 	model     *decoder.Model
@@ -75,11 +94,8 @@ func (e *Engine) Model() *decoder.Model { return e.model }
 func (e *Engine) variant(m Method, upTo int) (*decoder.Model, error) {
 	layers := make([]decoder.Layer, upTo)
 	for k := 1; k <= upTo; k++ {
-		w := m.Front
-		if k > m.WeightLayer {
-			w = m.Back
-		}
-		if w.Bits == 0 || w.Bits == FullPrecision {
+		w, quantised := m.LayerWeights(k)
+		if !quantised {
 			layers[k-1] = e.model.Layer(k)
 			continue
 		}
@@ -205,12 +221,8 @@ func (e *Engine) NewSession(m Method) (*Session, error) {
 	if m.SplitLayer == 0 && m.Codec != nil {
 		return nil, fmt.Errorf("a boundary codec needs a split_layer")
 	}
-	upTo := m.SplitLayer
-	if upTo == 0 {
-		upTo = layers
-	}
 	e.forget(m)
-	edge, err := e.variant(m, upTo)
+	edge, err := e.variant(m, m.EdgeLayers(layers))
 	if err != nil {
 		return nil, err
 	}
@@ -222,12 +234,8 @@ func (s *Session) Times() Times { return s.seen }
 
 // EdgeWeightBytes is what the linear weights of the edge's layers occupy.
 func (s *Session) EdgeWeightBytes() int64 {
-	upTo := s.method.SplitLayer
-	if upTo == 0 {
-		upTo = s.layers
-	}
 	var n int64
-	for k := 1; k <= upTo; k++ {
+	for k := 1; k <= s.method.EdgeLayers(s.layers); k++ {
 		n += s.edge.Layer(k).Bytes()
 	}
 	return n

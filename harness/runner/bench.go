@@ -40,6 +40,7 @@ type Workbench struct {
 	configs    map[string]checkpoint.Config
 	digests    map[string]string
 	tokenizers map[string]tokenizer.Tokenizer
+	datasets   map[string]*tasks.Dataset
 	prepared   map[string]*Prepared
 	model      *exec.Loaded // the model in use
 	modelPath  string
@@ -47,7 +48,7 @@ type Workbench struct {
 
 // NewWorkbench returns an empty workbench.
 func NewWorkbench(c Compute) *Workbench {
-	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, prepared: map[string]*Prepared{}}
+	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, datasets: map[string]*tasks.Dataset{}, prepared: map[string]*Prepared{}}
 }
 
 // Close frees the model in use.
@@ -177,7 +178,6 @@ type Prepared struct {
 	InputTokens  int64   // tokens that a pass over everything reads
 	ScoredTokens int64
 	Requests     int64
-	Fallbacks    int64
 }
 
 // taskPath returns the data file or folder of a task.
@@ -222,6 +222,19 @@ func (w *Workbench) Prepare(c spec.Cell) (*Prepared, error) {
 	return p, nil
 }
 
+// dataset reads a task's data once for all models.
+func (w *Workbench) dataset(name string, o tasks.Options) (*tasks.Dataset, error) {
+	key := fmt.Sprintf("%s|%+v", name, o)
+	if d, ok := w.datasets[key]; ok {
+		return d, nil
+	}
+	d, err := tasks.Load(name, o)
+	if err == nil {
+		w.datasets[key] = d
+	}
+	return d, err
+}
+
 func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 	t, err := w.Tokenizer(c.Model)
 	if err != nil {
@@ -242,7 +255,7 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 			return nil, err
 		}
 	}
-	ds, err := tasks.Load(c.Task.Name, tasks.Options{Path: path, Labels: c.Task.Labels, Protocol: protocol, Limit: limitOf(c.Task.Limit)})
+	ds, err := w.dataset(c.Task.Name, tasks.Options{Path: path, Labels: c.Task.Labels, Protocol: protocol, Limit: limitOf(c.Task.Limit)})
 	if err != nil {
 		return nil, err
 	}
@@ -295,11 +308,6 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 			p.Requests++
 			p.InputTokens += int64(len(r.Input))
 			p.ScoredTokens += int64(len(r.Targets))
-		}
-		for _, r := range u.Rows {
-			if r.Fallback {
-				p.Fallbacks++
-			}
 		}
 	}
 	return p, nil

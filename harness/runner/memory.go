@@ -30,19 +30,13 @@ func (w *Workbench) Memory(c spec.Cell, p *Prepared) (Memory, error) {
 	hidden, inter := int64(cfg.HiddenSize), int64(cfg.IntermediateSize)
 	query, kv := int64(cfg.Heads*cfg.HeadDim), int64(cfg.KVHeads*cfg.HeadDim)
 	linear := hidden*query + 2*hidden*kv + query*hidden + 3*hidden*inter
-	edge, precision := c.Method.SplitLayer, c.Method.PrecisionLayer
-	if edge == 0 {
-		edge = cfg.Layers
+	method, err := exec.FromSpec(c.Method, cfg.Layers)
+	if err != nil {
+		return Memory{}, err
 	}
-	if precision == 0 {
-		precision = edge
-	}
-	for k := 1; k <= edge; k++ {
-		width := c.Method.Front
-		if k > precision {
-			width = c.Method.Back
-		}
-		if width.Bits == 0 || width.Bits == exec.FullPrecision {
+	for k := 1; k <= method.EdgeLayers(cfg.Layers); k++ {
+		width, quantised := method.LayerWeights(k)
+		if !quantised {
 			continue
 		}
 		m.Quantised += linear * int64(width.Bits) / 8

@@ -25,6 +25,7 @@ type Options struct {
 	Version     string        // of the program
 	Command     []string      // command line, for the manifest
 	Progress    io.Writer     // where progress goes
+	Bench       *Workbench    // of the same Compute, for what it has read already; nil: a new one
 	Terminal    bool          // Progress is a terminal
 }
 
@@ -82,7 +83,10 @@ func jobsOf(w *Workbench, s *spec.Spec) ([]job, error) {
 // ctx is cancelled it finishes the block in hand, saves and returns with
 // Summary.Interrupted. Cells that fail are stored as such and listed.
 func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
-	r := &run{options: o, bench: NewWorkbench(o.Compute), host: results.ThisHost()}
+	r := &run{options: o, bench: o.Bench, host: results.ThisHost()}
+	if r.bench == nil {
+		r.bench = NewWorkbench(o.Compute)
+	}
 	defer r.bench.Close()
 	r.progress = newProgress(o.Progress, o.Terminal)
 	defer r.progress.stop()
@@ -177,16 +181,6 @@ func freshFolder(run, name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// tableForms are the files of one table.
-var tableForms = []struct {
-	extension string
-	write     func(*results.Table, io.Writer) error
-}{
-	{".md", func(t *results.Table, w io.Writer) error { return t.Markdown(w) }},
-	{".csv", func(t *results.Table, w io.Writer) error { return t.CSV(w) }},
-	{".tex", func(t *results.Table, w io.Writer) error { return t.LaTeX(w) }},
-}
-
 // WriteTables writes the tables of a run to its folder tables.
 func WriteTables(r *results.Run) ([]string, error) {
 	cells, _, err := r.CellsTolerant()
@@ -199,13 +193,13 @@ func WriteTables(r *results.Run) ([]string, error) {
 	}
 	var files []string
 	for _, t := range results.Tables(cells) {
-		for _, form := range tableForms {
-			name := filepath.Join(dir, t.Name+form.extension)
+		for _, form := range results.Formats {
+			name := filepath.Join(dir, t.Name+form.Extension)
 			f, err := os.Create(name)
 			if err != nil {
 				return files, err
 			}
-			if err := errors.Join(form.write(&t, f), f.Close()); err != nil {
+			if err := errors.Join(form.Write(&t, f), f.Close()); err != nil {
 				return files, err
 			}
 			files = append(files, name)

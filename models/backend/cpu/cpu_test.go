@@ -109,7 +109,7 @@ func tileCase(t *testing.T, n, panelCount, skip, k int, accumulate bool, seed ui
 			left.packed = buffer[guard : guard+whole*terms]
 			pack(left.packed, height, terms, left.data, lda, 0, whole)
 		}
-		kr.run(left.from(skip, height), terms, panelCount, k, b[guard:], stride, b[guard:], out[guard:], ldc, accumulate)
+		kr.run(left.from(skip, height), terms, panelCount*panelWidth, k, b[guard:], stride, b[guard:], out[guard:], ldc, accumulate)
 		return out
 	}
 	want := run(genericKernel, false)
@@ -118,7 +118,7 @@ func tileCase(t *testing.T, n, panelCount, skip, k int, accumulate bool, seed ui
 			continue
 		}
 		for _, packed := range []bool{false, true} {
-			if packed && (kr.packed == nil || panelCount != kr.wide) {
+			if packed && (kr.packed == 0 || panelCount != kr.wide) {
 				continue
 			}
 			for i, v := range run(kr, packed) {
@@ -161,7 +161,7 @@ func elementCase(t *testing.T, x, u []float32, scale float32) {
 		sum             float64
 		scaled, exp, si []float32
 	}
-	run := func(e *elementwise) outcome {
+	run := func(e elementwise) outcome {
 		var o outcome
 		o.scaled, o.exp, o.si = guarded(x), guarded(x), guarded(x)
 		o.top = e.max(inside(o.scaled), scale)
@@ -172,7 +172,7 @@ func elementCase(t *testing.T, x, u []float32, scale float32) {
 		e.silu(inside(o.si), u)
 		return o
 	}
-	want := run(nil)
+	want := run(plainGo)
 	for _, k := range microKernels() {
 		got := run(k.elements)
 		if got.top != want.top || math.Float64bits(got.sum) != math.Float64bits(want.sum) && got.sum == got.sum {

@@ -38,27 +38,30 @@ type tileCall struct {
 	startStride  int
 	prefetch     *float32 // brought near while the first tile is computed: k*panelWidth floats
 	nextPrefetch int
+	mask         int       // columns of a single panel that are written, one bit each
 	_            [0]func() // not comparable
 }
 
 // zeros starts sums that do not accumulate; its row stride is 0.
 var zeros [maxPanels * panelWidth]float32
 
-type tileAsm func(*tileCall)
+// tileKernel names an assembly kernel; its method run calls it.
+type tileKernel uint8
 
 // tile is the kernels of one number of rows, by panels less one.
 type tile struct {
 	rows int
-	fn   [maxPanels]tileAsm
+	fn   [maxPanels]tileKernel
 }
 
 // kernel is one implementation of the tile kernels. All give the same bits.
 type kernel struct {
 	name     string
-	wide     int     // panels of the widest tiles
-	tiles    []tile  // falling rows, down to 1; nil = plain Go
-	packed   tileAsm // tiles[0].rows x wide, on packed rows
-	elements *elementwise
+	wide     int        // panels of the widest tiles
+	tiles    []tile     // falling rows, down to 1; nil = plain Go
+	packed   tileKernel // tiles[0].rows x wide, on packed rows; 0 = none
+	masks    bool       // tiles of one panel write only the columns of the mask
+	elements elementwise
 	limits   limits
 }
 
@@ -85,10 +88,12 @@ func (r rows) from(k, tileRows int) rows {
 	return r
 }
 
-// run computes c (rows, 16*panels) = (c +) a·b; panels is at most kr.wide.
-// terms is the length of a whole row of a, k how many of them are summed.
-// next are panels that the following call will read.
-func (kr *kernel) run(a rows, terms, panels, k int, b []float32, stride int, next []float32, c []float32, ldc int, accumulate bool) {
+// run computes c (rows, cols) = (c +) a·b; cols is a multiple of 16, at most
+// 16*kr.wide, or with kr.masks any number below 16. terms is the length of a
+// whole row of a, k how many of them are summed. next are panels that the
+// following call will read.
+func (kr *kernel) run(a rows, terms, cols, k int, b []float32, stride int, next []float32, c []float32, ldc int, accumulate bool) {
+	panels := (cols + panelWidth - 1) / panelWidth
 	if kr.tiles == nil {
 		for p := 0; p < panels; p++ {
 			for k0 := 0; k0 < k; k0 += blockK {
@@ -100,10 +105,11 @@ func (kr *kernel) run(a rows, terms, panels, k int, b []float32, stride int, nex
 	// The kernels read and write through pointers: prove the bounds here.
 	_ = a.data[(a.n-1)*a.ld+k-1]
 	_ = b[(panels-1)*stride+k*panelWidth-1]
-	_ = c[(a.n-1)*ldc+panels*panelWidth-1]
+	_ = c[(a.n-1)*ldc+cols-1]
 	t := tileCall{
 		k: k, b: &b[0], stride: 4 * stride, ldc: 4 * ldc,
 		start: &zeros[0], prefetch: &b[0],
+		mask: 1<<min(cols, panelWidth) - 1,
 	}
 	if accumulate {
 		t.startStride = t.ldc
@@ -123,7 +129,7 @@ func (kr *kernel) run(a rows, terms, panels, k int, b []float32, stride int, nex
 				// The first tiles fetch one panel each.
 				t.prefetch, t.nextPrefetch = &next[0], t.stride
 				t.tiles = panels
-				kr.packed(&t)
+				kr.packed.run(&t)
 				t.tiles = all - panels
 				t.a, t.c = &a.packed[panels*n*terms], &c[panels*n*ldc]
 				if accumulate {
@@ -131,7 +137,7 @@ func (kr *kernel) run(a rows, terms, panels, k int, b []float32, stride int, nex
 				}
 				t.prefetch, t.nextPrefetch = &b[0], 0
 			}
-			kr.packed(&t)
+			kr.packed.run(&t)
 		}
 	}
 	t.lda = 4 * a.ld
@@ -145,7 +151,7 @@ func (kr *kernel) run(a rows, terms, panels, k int, b []float32, stride int, nex
 		if accumulate {
 			t.start = t.c
 		}
-		s.fn[panels-1](&t)
+		s.fn[panels-1].run(&t)
 		i += t.tiles * s.rows
 	}
 }
@@ -248,17 +254,22 @@ func (kr *kernel) multiplyRows(a rows, k int, p panels, from, to int, c []float3
 			if k0+kn == k {
 				next = p.data[min(g+n, (len(p.data)-1)/p.stride)*p.stride:]
 			}
-			kr.run(a.from(k0, height), k, n, kn, p.data[g*p.stride+k0*panelWidth:], p.stride, next, c[g*panelWidth:], ldc, accumulate || k0 > 0)
+			kr.run(a.from(k0, height), k, n*panelWidth, kn, p.data[g*p.stride+k0*panelWidth:], p.stride, next, c[g*panelWidth:], ldc, accumulate || k0 > 0)
 		}
 		g += n
 	}
 	if whole >= to {
 		return
 	}
-	// The last panel sticks out: its tiles are made aside.
+	// The last panel sticks out: without masks its tiles are made aside.
 	col := max(from, whole) * panelWidth
 	width := p.cols - col
 	a.packed = nil
+	last := p.data[whole*p.stride:]
+	if kr.masks {
+		kr.run(a, k, width, k, last, p.stride, nil, c[col:], ldc, accumulate)
+		return
+	}
 	for i := 0; i < a.n; i += edgeRows {
 		part := rows{n: min(edgeRows, a.n-i), data: a.data[i*a.ld:], ld: a.ld}
 		if accumulate {
@@ -266,7 +277,7 @@ func (kr *kernel) multiplyRows(a rows, k int, p panels, from, to int, c []float3
 				copy(edge[r*panelWidth:], c[(i+r)*ldc+col:][:width])
 			}
 		}
-		kr.run(part, k, 1, k, p.data[whole*p.stride:], p.stride, nil, edge, panelWidth, accumulate)
+		kr.run(part, k, panelWidth, k, last, p.stride, nil, edge, panelWidth, accumulate)
 		for r := 0; r < part.n; r++ {
 			copy(c[(i+r)*ldc+col:][:width], edge[r*panelWidth:])
 		}
@@ -319,7 +330,7 @@ func (b *Backend) denseRows(d, s *matrix, from, to int, w *denseWeight, accumula
 	if b.kernel.tiles != nil {
 		j.height = b.kernel.tiles[0].rows
 	}
-	if tiles := j.a.n / j.height; b.kernel.packed != nil && tiles > 1 && w.out >= packAbove {
+	if tiles := j.a.n / j.height; b.kernel.packed != 0 && tiles > 1 && w.out >= packAbove {
 		b.packedRows = grow(b.packedRows, tiles*j.height*s.cols)
 		j.a.packed = b.packedRows[:tiles*j.height*s.cols]
 		j.packing = true

@@ -1449,6 +1449,8 @@ TEXT ·tile8x16avx512(SB), 0, $608-8
 	MOVQ tileCall_lda(R15), SI
 	MOVQ tileCall_stride(R15), DX
 	MOVQ tileCall_prefetch(R15), R14
+	MOVQ tileCall_mask(R15), AX
+	KMOVW AX, K1
 tile8x16avx512_tile:
 	MOVQ 8(SP), AX
 	LEAQ (AX)(SI*2), R9
@@ -1597,14 +1599,14 @@ tile8x16avx512_flush:
 	ADDQ R8, R11
 	LEAQ (R11)(R8*2), R12
 	ADDQ R8, R12
-	VADDPS (DI), Z0, Z0
-	VADDPS (DI)(R8*1), Z1, Z1
-	VADDPS (DI)(R8*2), Z2, Z2
-	VADDPS (R11), Z3, Z3
-	VADDPS (DI)(R8*4), Z4, Z4
-	VADDPS (R11)(R8*2), Z5, Z5
-	VADDPS (R12), Z6, Z6
-	VADDPS (R11)(R8*4), Z7, Z7
+	VADDPS (DI), Z0, K1, Z0
+	VADDPS (DI)(R8*1), Z1, K1, Z1
+	VADDPS (DI)(R8*2), Z2, K1, Z2
+	VADDPS (R11), Z3, K1, Z3
+	VADDPS (DI)(R8*4), Z4, K1, Z4
+	VADDPS (R11)(R8*2), Z5, K1, Z5
+	VADDPS (R12), Z6, K1, Z6
+	VADDPS (R11)(R8*4), Z7, K1, Z7
 	LEAQ 95(SP), DI
 	ANDQ $-64, DI
 	MOVQ $64, R8
@@ -1640,28 +1642,28 @@ tile8x16avx512_last:
 	ADDQ R8, R11
 	LEAQ (R11)(R8*2), R12
 	ADDQ R8, R12
-	VADDPS (DI), Z0, Z0
-	VADDPS (DI)(R8*1), Z1, Z1
-	VADDPS (DI)(R8*2), Z2, Z2
-	VADDPS (R11), Z3, Z3
-	VADDPS (DI)(R8*4), Z4, Z4
-	VADDPS (R11)(R8*2), Z5, Z5
-	VADDPS (R12), Z6, Z6
-	VADDPS (R11)(R8*4), Z7, Z7
+	VADDPS (DI), Z0, K1, Z0
+	VADDPS (DI)(R8*1), Z1, K1, Z1
+	VADDPS (DI)(R8*2), Z2, K1, Z2
+	VADDPS (R11), Z3, K1, Z3
+	VADDPS (DI)(R8*4), Z4, K1, Z4
+	VADDPS (R11)(R8*2), Z5, K1, Z5
+	VADDPS (R12), Z6, K1, Z6
+	VADDPS (R11)(R8*4), Z7, K1, Z7
 	MOVQ 16(SP), DI
 	MOVQ tileCall_ldc(R15), R8
 	LEAQ (DI)(R8*2), R11
 	ADDQ R8, R11
 	LEAQ (R11)(R8*2), R12
 	ADDQ R8, R12
-	VMOVUPS Z0, (DI)
-	VMOVUPS Z1, (DI)(R8*1)
-	VMOVUPS Z2, (DI)(R8*2)
-	VMOVUPS Z3, (R11)
-	VMOVUPS Z4, (DI)(R8*4)
-	VMOVUPS Z5, (R11)(R8*2)
-	VMOVUPS Z6, (R12)
-	VMOVUPS Z7, (R11)(R8*4)
+	VMOVUPS Z0, K1, (DI)
+	VMOVUPS Z1, K1, (DI)(R8*1)
+	VMOVUPS Z2, K1, (DI)(R8*2)
+	VMOVUPS Z3, K1, (R11)
+	VMOVUPS Z4, K1, (DI)(R8*4)
+	VMOVUPS Z5, K1, (R11)(R8*2)
+	VMOVUPS Z6, K1, (R12)
+	VMOVUPS Z7, K1, (R11)(R8*4)
 	MOVQ tileCall_nextA(R15), AX
 	ADDQ AX, 8(SP)
 	IMUL3Q $8, R8, R8
@@ -2226,6 +2228,8 @@ TEXT ·tile4x16avx512(SB), 0, $352-8
 	MOVQ tileCall_lda(R15), SI
 	MOVQ tileCall_stride(R15), DX
 	MOVQ tileCall_prefetch(R15), R14
+	MOVQ tileCall_mask(R15), AX
+	KMOVW AX, K1
 tile4x16avx512_tile:
 	MOVQ 8(SP), AX
 	LEAQ (AX)(SI*2), R9
@@ -2318,10 +2322,10 @@ tile4x16avx512_flush:
 	JZ tile4x16avx512_last
 	LEAQ (DI)(R8*2), R11
 	ADDQ R8, R11
-	VADDPS (DI), Z0, Z0
-	VADDPS (DI)(R8*1), Z1, Z1
-	VADDPS (DI)(R8*2), Z2, Z2
-	VADDPS (R11), Z3, Z3
+	VADDPS (DI), Z0, K1, Z0
+	VADDPS (DI)(R8*1), Z1, K1, Z1
+	VADDPS (DI)(R8*2), Z2, K1, Z2
+	VADDPS (R11), Z3, K1, Z3
 	LEAQ 95(SP), DI
 	ANDQ $-64, DI
 	MOVQ $64, R8
@@ -2346,18 +2350,18 @@ tile4x16avx512_flush:
 tile4x16avx512_last:
 	LEAQ (DI)(R8*2), R11
 	ADDQ R8, R11
-	VADDPS (DI), Z0, Z0
-	VADDPS (DI)(R8*1), Z1, Z1
-	VADDPS (DI)(R8*2), Z2, Z2
-	VADDPS (R11), Z3, Z3
+	VADDPS (DI), Z0, K1, Z0
+	VADDPS (DI)(R8*1), Z1, K1, Z1
+	VADDPS (DI)(R8*2), Z2, K1, Z2
+	VADDPS (R11), Z3, K1, Z3
 	MOVQ 16(SP), DI
 	MOVQ tileCall_ldc(R15), R8
 	LEAQ (DI)(R8*2), R11
 	ADDQ R8, R11
-	VMOVUPS Z0, (DI)
-	VMOVUPS Z1, (DI)(R8*1)
-	VMOVUPS Z2, (DI)(R8*2)
-	VMOVUPS Z3, (R11)
+	VMOVUPS Z0, K1, (DI)
+	VMOVUPS Z1, K1, (DI)(R8*1)
+	VMOVUPS Z2, K1, (DI)(R8*2)
+	VMOVUPS Z3, K1, (R11)
 	MOVQ tileCall_nextA(R15), AX
 	ADDQ AX, 8(SP)
 	IMUL3Q $4, R8, R8
@@ -2726,6 +2730,8 @@ TEXT ·tile2x16avx512(SB), 0, $224-8
 	MOVQ tileCall_lda(R15), SI
 	MOVQ tileCall_stride(R15), DX
 	MOVQ tileCall_prefetch(R15), R14
+	MOVQ tileCall_mask(R15), AX
+	KMOVW AX, K1
 tile2x16avx512_tile:
 	MOVQ 8(SP), AX
 	MOVQ 16(SP), DI
@@ -2786,8 +2792,8 @@ tile2x16avx512_single:
 tile2x16avx512_flush:
 	TESTQ R13, R13
 	JZ tile2x16avx512_last
-	VADDPS (DI), Z0, Z0
-	VADDPS (DI)(R8*1), Z1, Z1
+	VADDPS (DI), Z0, K1, Z0
+	VADDPS (DI)(R8*1), Z1, K1, Z1
 	LEAQ 95(SP), DI
 	ANDQ $-64, DI
 	MOVQ $64, R8
@@ -2805,12 +2811,12 @@ tile2x16avx512_flush:
 	DECQ CX
 	JMP tile2x16avx512_block
 tile2x16avx512_last:
-	VADDPS (DI), Z0, Z0
-	VADDPS (DI)(R8*1), Z1, Z1
+	VADDPS (DI), Z0, K1, Z0
+	VADDPS (DI)(R8*1), Z1, K1, Z1
 	MOVQ 16(SP), DI
 	MOVQ tileCall_ldc(R15), R8
-	VMOVUPS Z0, (DI)
-	VMOVUPS Z1, (DI)(R8*1)
+	VMOVUPS Z0, K1, (DI)
+	VMOVUPS Z1, K1, (DI)(R8*1)
 	MOVQ tileCall_nextA(R15), AX
 	ADDQ AX, 8(SP)
 	IMUL3Q $2, R8, R8
@@ -3076,6 +3082,8 @@ TEXT ·tile1x16avx512(SB), 0, $160-8
 	MOVQ tileCall_lda(R15), SI
 	MOVQ tileCall_stride(R15), DX
 	MOVQ tileCall_prefetch(R15), R14
+	MOVQ tileCall_mask(R15), AX
+	KMOVW AX, K1
 tile1x16avx512_tile:
 	MOVQ 8(SP), AX
 	MOVQ 16(SP), DI
@@ -3124,7 +3132,7 @@ tile1x16avx512_single:
 tile1x16avx512_flush:
 	TESTQ R13, R13
 	JZ tile1x16avx512_last
-	VADDPS (DI), Z0, Z0
+	VADDPS (DI), Z0, K1, Z0
 	LEAQ 95(SP), DI
 	ANDQ $-64, DI
 	MOVQ $64, R8
@@ -3140,10 +3148,10 @@ tile1x16avx512_flush:
 	DECQ CX
 	JMP tile1x16avx512_block
 tile1x16avx512_last:
-	VADDPS (DI), Z0, Z0
+	VADDPS (DI), Z0, K1, Z0
 	MOVQ 16(SP), DI
 	MOVQ tileCall_ldc(R15), R8
-	VMOVUPS Z0, (DI)
+	VMOVUPS Z0, K1, (DI)
 	MOVQ tileCall_nextA(R15), AX
 	ADDQ AX, 8(SP)
 	IMUL3Q $1, R8, R8
@@ -4460,23 +4468,50 @@ DATA expConstants<>+864(SB)/8, $0x7f8000007f800000 // inf
 DATA expConstants<>+872(SB)/8, $0x7f8000007f800000 // inf
 DATA expConstants<>+880(SB)/8, $0x7f8000007f800000 // inf
 DATA expConstants<>+888(SB)/8, $0x7f8000007f800000 // inf
-DATA expConstants<>+896(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+904(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+912(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+920(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+928(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+936(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+944(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+952(SB)/8, $0x0000007f0000007f // bias
-DATA expConstants<>+960(SB)/8, $0x8000000080000000 // sign
-DATA expConstants<>+968(SB)/8, $0x8000000080000000 // sign
-DATA expConstants<>+976(SB)/8, $0x8000000080000000 // sign
-DATA expConstants<>+984(SB)/8, $0x8000000080000000 // sign
-DATA expConstants<>+992(SB)/8, $0x8000000080000000 // sign
-DATA expConstants<>+1000(SB)/8, $0x8000000080000000 // sign
-DATA expConstants<>+1008(SB)/8, $0x8000000080000000 // sign
-DATA expConstants<>+1016(SB)/8, $0x8000000080000000 // sign
-GLOBL expConstants<>(SB), RODATA|NOPTR, $1024
+DATA expConstants<>+896(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+904(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+912(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+920(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+928(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+936(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+944(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+952(SB)/8, $0xff800000ff800000 // minf
+DATA expConstants<>+960(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+968(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+976(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+984(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+992(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+1000(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+1008(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+1016(SB)/8, $0x0000007f0000007f // bias
+DATA expConstants<>+1024(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1032(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1040(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1048(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1056(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1064(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1072(SB)/8, $0x8000000080000000 // sign
+DATA expConstants<>+1080(SB)/8, $0x8000000080000000 // sign
+GLOBL expConstants<>(SB), RODATA|NOPTR, $1088
+
+// 16 zeros, then 16 words of ones.
+DATA tailMask<>+0(SB)/8, $0
+DATA tailMask<>+8(SB)/8, $0
+DATA tailMask<>+16(SB)/8, $0
+DATA tailMask<>+24(SB)/8, $0
+DATA tailMask<>+32(SB)/8, $0
+DATA tailMask<>+40(SB)/8, $0
+DATA tailMask<>+48(SB)/8, $0
+DATA tailMask<>+56(SB)/8, $0
+DATA tailMask<>+64(SB)/8, $-1
+DATA tailMask<>+72(SB)/8, $-1
+DATA tailMask<>+80(SB)/8, $-1
+DATA tailMask<>+88(SB)/8, $-1
+DATA tailMask<>+96(SB)/8, $-1
+DATA tailMask<>+104(SB)/8, $-1
+DATA tailMask<>+112(SB)/8, $-1
+DATA tailMask<>+120(SB)/8, $-1
+GLOBL tailMask<>(SB), RODATA|NOPTR, $128
 
 // func scaleMaxavx512(x *float32, n int, scale float32) float32
 TEXT ·scaleMaxavx512(SB), NOSPLIT, $0-28
@@ -4536,7 +4571,7 @@ expSumavx512_loop:
 	VADDPS Z5, Z6, Z6
 	VADDPS expConstants<>+640(SB), Z6, Z6
 	VCVTPS2DQ Z4, Z4
-	VPADDD expConstants<>+896(SB), Z4, Z4
+	VPADDD expConstants<>+960(SB), Z4, Z4
 	VPSLLD $23, Z4, Z4
 	VMULPS Z4, Z6, Z6
 	VCMPPS $18, expConstants<>+704(SB), Z3, K1
@@ -4562,6 +4597,124 @@ expSumavx512_sum:
 	VZEROUPPER
 	RET
 
+// func softmaxRowsavx512(t *softmaxCall)
+TEXT ·softmaxRowsavx512(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R15
+	MOVQ softmaxCall_x(R15), AX
+	MOVQ softmaxCall_ld(R15), SI
+	MOVQ softmaxCall_seen(R15), BX
+	MOVQ softmaxCall_rows(R15), R8
+	MOVQ softmaxCall_padded(R15), R9
+	MOVQ softmaxCall_inverse(R15), R10
+	VBROADCASTSS softmaxCall_scale(R15), Z0
+softmaxRowsavx512_row:
+	LEAQ 15(BX), CX
+	ANDQ $-16, CX
+	LEAQ tailMask<>(SB), DI
+	MOVQ BX, DX
+	SUBQ CX, DX
+	SHLQ $2, DX
+	SUBQ DX, DI
+	LEAQ -64(AX)(CX*4), DX
+	VMOVUPS (DI), Z2
+	VPTESTMD Z2, Z2, K1
+	VMOVUPS (DX), Z3
+	VBROADCASTSS expConstants<>+896(SB), K1, Z3
+	VMOVUPS Z3, (DX)
+	MOVQ AX, DI
+	MOVQ CX, DX
+	VMOVUPS expConstants<>+896(SB), Z1
+softmaxRowsavx512_max:
+	VMULPS (DI), Z0, Z2
+	VMOVUPS Z2, (DI)
+	VMAXPS Z1, Z2, Z1
+	ADDQ $64, DI
+	SUBQ $16, DX
+	JNZ softmaxRowsavx512_max
+	VEXTRACTF64X4 $1, Z1, Y2
+	VMAXPS Y2, Y1, Y1
+	VEXTRACTF128 $1, Y1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0x4e, X1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0xb1, X1, X2
+	VMAXPS X2, X1, X1
+	VBROADCASTSS X1, Z1
+	MOVQ AX, DI
+	MOVQ CX, DX
+	VPXORQ Z2, Z2, Z2
+softmaxRowsavx512_exp:
+	VMOVUPS (DI), Z4
+	VSUBPS Z1, Z4, Z4
+	VMULPS expConstants<>+0(SB), Z4, Z5
+	VADDPS expConstants<>+64(SB), Z5, Z5
+	VSUBPS expConstants<>+64(SB), Z5, Z5
+	VMULPS expConstants<>+128(SB), Z5, Z8
+	VSUBPS Z8, Z4, Z6
+	VMULPS expConstants<>+192(SB), Z5, Z8
+	VSUBPS Z8, Z6, Z6
+	VMULPS expConstants<>+256(SB), Z6, Z7
+	VADDPS expConstants<>+320(SB), Z7, Z7
+	VMULPS Z6, Z7, Z7
+	VADDPS expConstants<>+384(SB), Z7, Z7
+	VMULPS Z6, Z7, Z7
+	VADDPS expConstants<>+448(SB), Z7, Z7
+	VMULPS Z6, Z7, Z7
+	VADDPS expConstants<>+512(SB), Z7, Z7
+	VMULPS Z6, Z7, Z7
+	VADDPS expConstants<>+576(SB), Z7, Z7
+	VMULPS Z6, Z6, Z8
+	VMULPS Z8, Z7, Z7
+	VADDPS Z6, Z7, Z7
+	VADDPS expConstants<>+640(SB), Z7, Z7
+	VCVTPS2DQ Z5, Z5
+	VPADDD expConstants<>+960(SB), Z5, Z5
+	VPSLLD $23, Z5, Z5
+	VMULPS Z5, Z7, Z7
+	VCMPPS $18, expConstants<>+704(SB), Z4, K1
+	VCMPPS $30, expConstants<>+768(SB), Z4, K2
+	VPXORQ Z8, Z8, Z8
+	VMOVAPS Z8, K1, Z7
+	VMOVUPS expConstants<>+832(SB), K2, Z7
+	VMOVAPS Z7, Z9
+	VMOVUPS Z9, (DI)
+	VCVTPS2PD Y9, Z10
+	VEXTRACTF64X4 $1, Z9, Y11
+	VCVTPS2PD Y11, Z11
+	VADDPD Z10, Z2, Z2
+	VADDPD Z11, Z2, Z2
+	ADDQ $64, DI
+	SUBQ $16, DX
+	JNZ softmaxRowsavx512_exp
+	VEXTRACTF64X4 $1, Z2, Y4
+	VADDPD Y4, Y2, Y2
+	VEXTRACTF128 $1, Y2, X4
+	VADDPD X4, X2, X2
+	VPERMILPD $1, X2, X4
+	VADDSD X4, X2, X2
+	MOVQ $0x3ff0000000000000, DX
+	VMOVQ DX, X4
+	VDIVSD X2, X4, X4
+	VCVTSD2SS X4, X4, X4
+	VMOVSS X4, (R10)
+	MOVQ R9, DX
+	VPXORQ Z4, Z4, Z4
+	SUBQ CX, DX
+	JZ softmaxRowsavx512_next
+softmaxRowsavx512_clear:
+	VMOVUPS Z4, (DI)
+	ADDQ $64, DI
+	SUBQ $16, DX
+	JNZ softmaxRowsavx512_clear
+softmaxRowsavx512_next:
+	ADDQ SI, AX
+	INCQ BX
+	ADDQ $4, R10
+	DECQ R8
+	JNZ softmaxRowsavx512_row
+	VZEROUPPER
+	RET
+
 // func siluMulavx512(gate, up *float32, n int)
 TEXT ·siluMulavx512(SB), NOSPLIT, $0-24
 	MOVQ gate+0(FP), AX
@@ -4569,7 +4722,7 @@ TEXT ·siluMulavx512(SB), NOSPLIT, $0-24
 	MOVQ n+16(FP), CX
 siluMulavx512_loop:
 	VMOVUPS (AX), Z0
-	VPXORQ expConstants<>+960(SB), Z0, Z1
+	VPXORQ expConstants<>+1024(SB), Z0, Z1
 	VMULPS expConstants<>+0(SB), Z1, Z2
 	VADDPS expConstants<>+64(SB), Z2, Z2
 	VSUBPS expConstants<>+64(SB), Z2, Z2
@@ -4592,7 +4745,7 @@ siluMulavx512_loop:
 	VADDPS Z3, Z4, Z4
 	VADDPS expConstants<>+640(SB), Z4, Z4
 	VCVTPS2DQ Z2, Z2
-	VPADDD expConstants<>+896(SB), Z2, Z2
+	VPADDD expConstants<>+960(SB), Z2, Z2
 	VPSLLD $23, Z2, Z2
 	VMULPS Z2, Z4, Z4
 	VCMPPS $18, expConstants<>+704(SB), Z1, K1
@@ -4609,6 +4762,61 @@ siluMulavx512_loop:
 	ADDQ $64, BX
 	SUBQ $16, CX
 	JNZ siluMulavx512_loop
+	VZEROUPPER
+	RET
+
+// func normRowsavx512(t *normCall)
+TEXT ·normRowsavx512(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R15
+	MOVQ normCall_x(R15), AX
+	MOVQ normCall_y(R15), BX
+	MOVQ normCall_rows(R15), R8
+	MOVQ normCall_cols(R15), CX
+normRowsavx512_row:
+	VPXORQ Z2, Z2, Z2
+	MOVQ AX, DI
+	MOVQ CX, DX
+normRowsavx512_square:
+	VMOVUPS (DI), Z4
+	VCVTPS2PD Y4, Z5
+	VEXTRACTF64X4 $1, Z4, Y6
+	VCVTPS2PD Y6, Z6
+	VMULPD Z5, Z5, Z5
+	VMULPD Z6, Z6, Z6
+	VADDPD Z5, Z2, Z2
+	VADDPD Z6, Z2, Z2
+	ADDQ $64, DI
+	SUBQ $16, DX
+	JNZ normRowsavx512_square
+	VEXTRACTF64X4 $1, Z2, Y4
+	VADDPD Y4, Y2, Y2
+	VEXTRACTF128 $1, Y2, X4
+	VADDPD X4, X2, X2
+	VPERMILPD $1, X2, X4
+	VADDSD X4, X2, X2
+	VXORPD X4, X4, X4
+	VCVTSI2SDQ CX, X4, X4
+	VDIVSD X4, X2, X2
+	VADDSD normCall_epsilon(R15), X2, X2
+	VSQRTSD X2, X2, X2
+	MOVQ $0x3ff0000000000000, DX
+	VMOVQ DX, X4
+	VDIVSD X2, X4, X4
+	VCVTSD2SS X4, X4, X4
+	VBROADCASTSS X4, Z0
+	MOVQ normCall_gain(R15), SI
+	MOVQ CX, DX
+normRowsavx512_scale:
+	VMULPS (AX), Z0, Z1
+	VMULPS (SI), Z1, Z1
+	VMOVUPS Z1, (BX)
+	ADDQ $64, AX
+	ADDQ $64, BX
+	ADDQ $64, SI
+	SUBQ $16, DX
+	JNZ normRowsavx512_scale
+	DECQ R8
+	JNZ normRowsavx512_row
 	VZEROUPPER
 	RET
 
@@ -4782,7 +4990,7 @@ expSumavx2_loop:
 	VADDPS Y5, Y6, Y6
 	VADDPS expConstants<>+640(SB), Y6, Y6
 	VCVTPS2DQ Y4, Y4
-	VPADDD expConstants<>+896(SB), Y4, Y4
+	VPADDD expConstants<>+960(SB), Y4, Y4
 	VPSLLD $23, Y4, Y4
 	VMULPS Y4, Y6, Y6
 	VCMPPS $18, expConstants<>+704(SB), Y3, Y7
@@ -4808,6 +5016,126 @@ expSumavx2_sum:
 	VZEROUPPER
 	RET
 
+// func softmaxRowsavx2(t *softmaxCall)
+TEXT ·softmaxRowsavx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R15
+	MOVQ softmaxCall_x(R15), AX
+	MOVQ softmaxCall_ld(R15), SI
+	MOVQ softmaxCall_seen(R15), BX
+	MOVQ softmaxCall_rows(R15), R8
+	MOVQ softmaxCall_padded(R15), R9
+	MOVQ softmaxCall_inverse(R15), R10
+	VBROADCASTSS softmaxCall_scale(R15), Y0
+softmaxRowsavx2_row:
+	LEAQ 15(BX), CX
+	ANDQ $-16, CX
+	LEAQ tailMask<>(SB), DI
+	MOVQ BX, DX
+	SUBQ CX, DX
+	SHLQ $2, DX
+	SUBQ DX, DI
+	LEAQ -64(AX)(CX*4), DX
+	VMOVUPS 0(DI), Y2
+	VMOVUPS 0(DX), Y3
+	VMOVUPS expConstants<>+896(SB), Y4
+	VBLENDVPS Y2, Y4, Y3, Y3
+	VMOVUPS Y3, 0(DX)
+	VMOVUPS 32(DI), Y2
+	VMOVUPS 32(DX), Y3
+	VMOVUPS expConstants<>+896(SB), Y4
+	VBLENDVPS Y2, Y4, Y3, Y3
+	VMOVUPS Y3, 32(DX)
+	MOVQ AX, DI
+	MOVQ CX, DX
+	VMOVUPS expConstants<>+896(SB), Y1
+softmaxRowsavx2_max:
+	VMULPS (DI), Y0, Y2
+	VMOVUPS Y2, (DI)
+	VMAXPS Y1, Y2, Y1
+	ADDQ $32, DI
+	SUBQ $8, DX
+	JNZ softmaxRowsavx2_max
+	VEXTRACTF128 $1, Y1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0x4e, X1, X2
+	VMAXPS X2, X1, X1
+	VPERMILPS $0xb1, X1, X2
+	VMAXPS X2, X1, X1
+	VBROADCASTSS X1, Y1
+	MOVQ AX, DI
+	MOVQ CX, DX
+	VXORPD Y2, Y2, Y2
+	VXORPD Y3, Y3, Y3
+softmaxRowsavx2_exp:
+	VMOVUPS (DI), Y4
+	VSUBPS Y1, Y4, Y4
+	VMULPS expConstants<>+0(SB), Y4, Y5
+	VADDPS expConstants<>+64(SB), Y5, Y5
+	VSUBPS expConstants<>+64(SB), Y5, Y5
+	VMULPS expConstants<>+128(SB), Y5, Y8
+	VSUBPS Y8, Y4, Y6
+	VMULPS expConstants<>+192(SB), Y5, Y8
+	VSUBPS Y8, Y6, Y6
+	VMULPS expConstants<>+256(SB), Y6, Y7
+	VADDPS expConstants<>+320(SB), Y7, Y7
+	VMULPS Y6, Y7, Y7
+	VADDPS expConstants<>+384(SB), Y7, Y7
+	VMULPS Y6, Y7, Y7
+	VADDPS expConstants<>+448(SB), Y7, Y7
+	VMULPS Y6, Y7, Y7
+	VADDPS expConstants<>+512(SB), Y7, Y7
+	VMULPS Y6, Y7, Y7
+	VADDPS expConstants<>+576(SB), Y7, Y7
+	VMULPS Y6, Y6, Y8
+	VMULPS Y8, Y7, Y7
+	VADDPS Y6, Y7, Y7
+	VADDPS expConstants<>+640(SB), Y7, Y7
+	VCVTPS2DQ Y5, Y5
+	VPADDD expConstants<>+960(SB), Y5, Y5
+	VPSLLD $23, Y5, Y5
+	VMULPS Y5, Y7, Y7
+	VCMPPS $18, expConstants<>+704(SB), Y4, Y8
+	VANDNPS Y7, Y8, Y7
+	VCMPPS $30, expConstants<>+768(SB), Y4, Y8
+	VMOVUPS expConstants<>+832(SB), Y5
+	VBLENDVPS Y8, Y5, Y7, Y9
+	VMOVUPS Y9, (DI)
+	VCVTPS2PD X9, Y10
+	VEXTRACTF128 $1, Y9, X11
+	VCVTPS2PD X11, Y11
+	VADDPD Y10, Y2, Y2
+	VADDPD Y11, Y3, Y3
+	ADDQ $32, DI
+	SUBQ $8, DX
+	JNZ softmaxRowsavx2_exp
+	VADDPD Y3, Y2, Y2
+	VEXTRACTF128 $1, Y2, X4
+	VADDPD X4, X2, X2
+	VPERMILPD $1, X2, X4
+	VADDSD X4, X2, X2
+	MOVQ $0x3ff0000000000000, DX
+	VMOVQ DX, X4
+	VDIVSD X2, X4, X4
+	VCVTSD2SS X4, X4, X4
+	VMOVSS X4, (R10)
+	MOVQ R9, DX
+	VXORPS Y4, Y4, Y4
+	SUBQ CX, DX
+	JZ softmaxRowsavx2_next
+softmaxRowsavx2_clear:
+	VMOVUPS Y4, (DI)
+	ADDQ $32, DI
+	SUBQ $8, DX
+	JNZ softmaxRowsavx2_clear
+softmaxRowsavx2_next:
+	ADDQ SI, AX
+	INCQ BX
+	ADDQ $4, R10
+	DECQ R8
+	JNZ softmaxRowsavx2_row
+	VZEROUPPER
+	RET
+
 // func siluMulavx2(gate, up *float32, n int)
 TEXT ·siluMulavx2(SB), NOSPLIT, $0-24
 	MOVQ gate+0(FP), AX
@@ -4815,7 +5143,7 @@ TEXT ·siluMulavx2(SB), NOSPLIT, $0-24
 	MOVQ n+16(FP), CX
 siluMulavx2_loop:
 	VMOVUPS (AX), Y0
-	VXORPS expConstants<>+960(SB), Y0, Y1
+	VXORPS expConstants<>+1024(SB), Y0, Y1
 	VMULPS expConstants<>+0(SB), Y1, Y2
 	VADDPS expConstants<>+64(SB), Y2, Y2
 	VSUBPS expConstants<>+64(SB), Y2, Y2
@@ -4838,7 +5166,7 @@ siluMulavx2_loop:
 	VADDPS Y3, Y4, Y4
 	VADDPS expConstants<>+640(SB), Y4, Y4
 	VCVTPS2DQ Y2, Y2
-	VPADDD expConstants<>+896(SB), Y2, Y2
+	VPADDD expConstants<>+960(SB), Y2, Y2
 	VPSLLD $23, Y2, Y2
 	VMULPS Y2, Y4, Y4
 	VCMPPS $18, expConstants<>+704(SB), Y1, Y5
@@ -4854,6 +5182,61 @@ siluMulavx2_loop:
 	ADDQ $32, BX
 	SUBQ $8, CX
 	JNZ siluMulavx2_loop
+	VZEROUPPER
+	RET
+
+// func normRowsavx2(t *normCall)
+TEXT ·normRowsavx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R15
+	MOVQ normCall_x(R15), AX
+	MOVQ normCall_y(R15), BX
+	MOVQ normCall_rows(R15), R8
+	MOVQ normCall_cols(R15), CX
+normRowsavx2_row:
+	VXORPD Y2, Y2, Y2
+	VXORPD Y3, Y3, Y3
+	MOVQ AX, DI
+	MOVQ CX, DX
+normRowsavx2_square:
+	VMOVUPS (DI), Y4
+	VCVTPS2PD X4, Y5
+	VEXTRACTF128 $1, Y4, X6
+	VCVTPS2PD X6, Y6
+	VMULPD Y5, Y5, Y5
+	VMULPD Y6, Y6, Y6
+	VADDPD Y5, Y2, Y2
+	VADDPD Y6, Y3, Y3
+	ADDQ $32, DI
+	SUBQ $8, DX
+	JNZ normRowsavx2_square
+	VADDPD Y3, Y2, Y2
+	VEXTRACTF128 $1, Y2, X4
+	VADDPD X4, X2, X2
+	VPERMILPD $1, X2, X4
+	VADDSD X4, X2, X2
+	VXORPD X4, X4, X4
+	VCVTSI2SDQ CX, X4, X4
+	VDIVSD X4, X2, X2
+	VADDSD normCall_epsilon(R15), X2, X2
+	VSQRTSD X2, X2, X2
+	MOVQ $0x3ff0000000000000, DX
+	VMOVQ DX, X4
+	VDIVSD X2, X4, X4
+	VCVTSD2SS X4, X4, X4
+	VBROADCASTSS X4, Y0
+	MOVQ normCall_gain(R15), SI
+	MOVQ CX, DX
+normRowsavx2_scale:
+	VMULPS (AX), Y0, Y1
+	VMULPS (SI), Y1, Y1
+	VMOVUPS Y1, (BX)
+	ADDQ $32, AX
+	ADDQ $32, BX
+	ADDQ $32, SI
+	SUBQ $8, DX
+	JNZ normRowsavx2_scale
+	DECQ R8
+	JNZ normRowsavx2_row
 	VZEROUPPER
 	RET
 

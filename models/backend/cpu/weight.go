@@ -129,15 +129,7 @@ func (b *Backend) Embed(dst backend.Matrix, table backend.Weight, ids []int32) {
 	mustEqual("Embed columns", d.cols, table.In())
 	switch t := table.(type) {
 	case *denseWeight:
-		b.rowLoop(d.rows, 64, float64(d.cols), func(_, from, to int) {
-			for r := from; r < to; r++ {
-				id := int(ids[r])
-				panel := t.panels.data[id/panelWidth*t.panels.stride+id%panelWidth:]
-				for k := range d.row(r) {
-					d.data[r*d.cols+k] = panel[k*panelWidth]
-				}
-			}
-		})
+		b.rows(rowJob{kind: embedRow, d: d, ids: ids, dense: t}, d.rows, float64(d.cols))
 	case *packedWeight:
 		b.rowLoop(d.rows, 64, 4*float64(d.cols), func(_, from, to int) {
 			for r := from; r < to; r++ {

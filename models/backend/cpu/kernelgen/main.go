@@ -22,12 +22,13 @@ import (
 
 // outputs are the files that kernelgen writes, by name.
 var outputs = map[string]func() string{
-	"gemm_amd64.s": AMD64,
+	"gemm_amd64.s":   AMD64,
+	"tiles_amd64.go": func() string { return declarations("!noasm", x86Tiles) },
 }
 
 func main() {
 	if len(os.Args) != 2 || outputs[filepath.Base(os.Args[1])] == nil {
-		fmt.Fprintln(os.Stderr, "usage: kernelgen OUTPUT.s")
+		fmt.Fprintln(os.Stderr, "usage: kernelgen OUTPUT")
 		os.Exit(2)
 	}
 	text := outputs[filepath.Base(os.Args[1])]()

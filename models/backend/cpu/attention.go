@@ -122,6 +122,9 @@ type attentionJob struct {
 	tasks     []attentionTask
 }
 
+// roundUp returns the smallest multiple of unit that is at least n.
+func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
+
 // Attention computes softmax(scale·q·Kᵀ)·V per head. Weights of keys that a
 // row does not see are exactly zero, so a row's result does not depend on the
 // rows computed beside it.
@@ -130,13 +133,17 @@ func (b *Backend) Attention(dst, q backend.Matrix, layer int, seqs []backend.Seq
 	*j = attentionJob{b: b, d: dst.(*matrix), q: q.(*matrix), layer: layer, seqs: seqs, shape: shape, tasks: j.tasks[:0]}
 	mustEqual("Attention columns", j.q.cols, shape.Heads*shape.HeadDim)
 	mustEqual("Attention output", j.d.cols, j.q.cols)
-	cost := 0.0
+	cost, scores := 0.0, 0
 	for i, s := range seqs {
 		s.Cache.(*cache).check(layer, s.Start, s.Count)
+		scores = max(scores, min(attentionRows, s.Count)*roundUp(s.Start+s.Count, panelWidth))
 		for r := 0; r < s.Count; r += attentionRows {
 			j.tasks = append(j.tasks, attentionTask{i, r})
 			cost += float64(min(attentionRows, s.Count-r)) * float64(s.Start+r+panelWidth) * 8 * float64(j.q.cols)
 		}
+	}
+	for w := range b.scratch {
+		b.scratch[w].scores = grow(b.scratch[w].scores, scores)
 	}
 	b.pool.run(len(j.tasks)*shape.KVHeads, cost, j)
 	*j = attentionJob{tasks: j.tasks}
@@ -160,8 +167,7 @@ func (j *attentionJob) item(worker, item int) {
 	group := shape.Heads / shape.KVHeads
 	rows := min(attentionRows, s.Count-t.row)
 	keys := s.Start + t.row + rows // positions the last row sees
-	padded := (keys + panelWidth - 1) / panelWidth * panelWidth
-	sc.scores = grow(sc.scores, rows*padded)
+	padded := roundUp(keys, panelWidth)
 	first := 0 // keys before it are outside every row's window
 	if shape.Window > 0 {
 		first = max(0, s.Start+t.row-shape.Window+1) / panelWidth * panelWidth

@@ -65,7 +65,7 @@ type kernel struct {
 	limits   limits
 }
 
-// genericKernel is plain Go: no tiles, see microGeneric.
+// genericKernel is plain Go: no tiles, see tileGeneric.
 var genericKernel = kernel{name: "go", wide: 1, limits: limits{peak: peakGeneric, peakFlop: 16, read: readGeneric}}
 
 // rows is the left operand of a product. packed, if not nil, holds its first
@@ -96,9 +96,7 @@ func (kr *kernel) run(a rows, terms, cols, k int, b []float32, stride int, next 
 	panels := (cols + panelWidth - 1) / panelWidth
 	if kr.tiles == nil {
 		for p := 0; p < panels; p++ {
-			for k0 := 0; k0 < k; k0 += blockK {
-				microGeneric(a.n, min(blockK, k-k0), a.data[k0:], a.ld, b[p*stride+k0*panelWidth:], c[p*panelWidth:], ldc, accumulate || k0 > 0)
-			}
+			tileGeneric(a.n, k, a.data, a.ld, b[p*stride:], c[p*panelWidth:], ldc, accumulate)
 		}
 		return
 	}
@@ -156,53 +154,78 @@ func (kr *kernel) run(a rows, terms, cols, k int, b []float32, stride int, next 
 	}
 }
 
-// microGeneric computes c (rows, 16) = (c +) a (rows, k) · b (one panel).
-// The conversions keep compilers from fusing product and sum.
-func microGeneric(rows, k int, a []float32, lda int, b []float32, c []float32, ldc int, accumulate bool) {
+// tileGeneric computes c (n, 16) = (c +) a (n, k) · b (one panel). The
+// conversions keep compilers from fusing product and sum.
+func tileGeneric(n, k int, a []float32, lda int, b []float32, c []float32, ldc int, accumulate bool) {
+	b = b[:k*panelWidth]
 	i := 0
-	for ; i+2 <= rows; i += 2 {
-		a0 := a[i*lda:][:k]
-		a1 := a[(i+1)*lda:][:len(a0)]
+	for ; i+2 <= n; i += 2 {
+		a0, a1 := a[i*lda:][:k], a[(i+1)*lda:][:k]
 		for j := 0; j < panelWidth; j += 4 {
-			var s00, s01, s02, s03, s10, s11, s12, s13 float32
-			bj := b[j:]
-			for q, x0 := range a0 {
-				x1 := a1[q]
-				v := (*[4]float32)(bj[q*panelWidth:])
-				s00 += float32(x0 * v[0])
-				s01 += float32(x0 * v[1])
-				s02 += float32(x0 * v[2])
-				s03 += float32(x0 * v[3])
-				s10 += float32(x1 * v[0])
-				s11 += float32(x1 * v[1])
-				s12 += float32(x1 * v[2])
-				s13 += float32(x1 * v[3])
-			}
 			c0, c1 := (*[4]float32)(c[i*ldc+j:]), (*[4]float32)(c[(i+1)*ldc+j:])
+			var t0, t1 [4]float32
 			if accumulate {
-				s00, s01, s02, s03 = c0[0]+s00, c0[1]+s01, c0[2]+s02, c0[3]+s03
-				s10, s11, s12, s13 = c1[0]+s10, c1[1]+s11, c1[2]+s12, c1[3]+s13
+				t0, t1 = *c0, *c1
 			}
-			*c0, *c1 = [4]float32{s00, s01, s02, s03}, [4]float32{s10, s11, s12, s13}
+			bj := b[j:]
+			for k0 := 0; k0 < k; k0 += blockK {
+				var s00, s01, s02, s03, s10, s11, s12, s13 float32
+				if k0+blockK <= k { // whole blocks need no bounds checks
+					x0, x1 := (*[blockK]float32)(a0[k0:]), (*[blockK]float32)(a1[k0:])
+					v := (*[(blockK-1)*panelWidth + 4]float32)(bj[k0*panelWidth:])
+					for q := 0; q < blockK; q++ {
+						u, w := x0[q], x1[q]
+						v0, v1, v2, v3 := v[q*panelWidth], v[q*panelWidth+1], v[q*panelWidth+2], v[q*panelWidth+3]
+						s00 += float32(u * v0)
+						s10 += float32(w * v0)
+						s01 += float32(u * v1)
+						s11 += float32(w * v1)
+						s02 += float32(u * v2)
+						s12 += float32(w * v2)
+						s03 += float32(u * v3)
+						s13 += float32(w * v3)
+					}
+				} else {
+					for q := k0; q < k; q++ {
+						u, w := a0[q], a1[q]
+						v := (*[4]float32)(bj[q*panelWidth:])
+						s00 += float32(u * v[0])
+						s10 += float32(w * v[0])
+						s01 += float32(u * v[1])
+						s11 += float32(w * v[1])
+						s02 += float32(u * v[2])
+						s12 += float32(w * v[2])
+						s03 += float32(u * v[3])
+						s13 += float32(w * v[3])
+					}
+				}
+				t0 = [4]float32{t0[0] + s00, t0[1] + s01, t0[2] + s02, t0[3] + s03}
+				t1 = [4]float32{t1[0] + s10, t1[1] + s11, t1[2] + s12, t1[3] + s13}
+			}
+			*c0, *c1 = t0, t1
 		}
 	}
-	if i < rows {
+	if i < n {
 		a0 := a[i*lda:][:k]
 		for j := 0; j < panelWidth; j += 4 {
-			var s0, s1, s2, s3 float32
-			bj := b[j:]
-			for q, x := range a0 {
-				v := (*[4]float32)(bj[q*panelWidth:])
-				s0 += float32(x * v[0])
-				s1 += float32(x * v[1])
-				s2 += float32(x * v[2])
-				s3 += float32(x * v[3])
-			}
 			c0 := (*[4]float32)(c[i*ldc+j:])
+			var t [4]float32
 			if accumulate {
-				s0, s1, s2, s3 = c0[0]+s0, c0[1]+s1, c0[2]+s2, c0[3]+s3
+				t = *c0
 			}
-			*c0 = [4]float32{s0, s1, s2, s3}
+			for k0 := 0; k0 < k; k0 += blockK {
+				bj := b[k0*panelWidth+j:]
+				var s0, s1, s2, s3 float32
+				for q, u := range a0[k0:min(k, k0+blockK)] {
+					v := (*[4]float32)(bj[q*panelWidth:])
+					s0 += float32(u * v[0])
+					s1 += float32(u * v[1])
+					s2 += float32(u * v[2])
+					s3 += float32(u * v[3])
+				}
+				t = [4]float32{t[0] + s0, t[1] + s1, t[2] + s2, t[3] + s3}
+			}
+			*c0 = t
 		}
 	}
 }
@@ -220,6 +243,9 @@ type panels struct {
 // depth x 48 floats are 96 KiB, which leaves the second-level cache room for
 // the rows.
 const depth = 16 * blockK
+
+// depthGeneric is depth for plain Go, which passes each panel four times.
+const depthGeneric = 4 * blockK
 
 // multiply computes c (rows, p.cols) = (c +) a (rows, k) · p over panels
 // [from, to). edge is scratch for the last panel where it sticks out of c,
@@ -243,7 +269,9 @@ func (kr *kernel) multiplyRows(a rows, k int, p panels, from, to int, c []float3
 	// Few rows pass too seldom for the panels to be worth keeping: the
 	// running totals stay in the kernel instead.
 	step := k
-	if a.n > 2*height {
+	if kr.tiles == nil {
+		step = depthGeneric
+	} else if a.n > 2*height {
 		step = depth
 	}
 	for g := from; g < whole; {

@@ -17,7 +17,7 @@ import (
 // Options of New; the zero value uses every core and the fastest kernels.
 type Options struct {
 	Workers int    // goroutines; 0 = GOMAXPROCS
-	Kernel  string // "avx512", "avx2", "go"; "" = the fastest this CPU has
+	Kernel  string // "avx512", "avx2", "neon", "go"; "" = the fastest this CPU has
 }
 
 // Backend implements backend.Backend. Its operations must not be called

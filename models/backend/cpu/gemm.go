@@ -2,6 +2,11 @@ package cpu
 
 import "splitbench/models/backend"
 
+//go:generate go run ./kernelgen gemm_amd64.s
+//go:generate go run ./kernelgen tiles_amd64.go
+//go:generate go run ./kernelgen gemm_arm64.s
+//go:generate go run ./kernelgen tiles_arm64.go
+
 // panelWidth is the number of output columns that share one packed panel: a
 // panel stores, for k = 0, 1, ..., the panelWidth weights of column k.
 const panelWidth = 16

@@ -4,9 +4,6 @@ package cpu
 
 import "golang.org/x/sys/cpu"
 
-//go:generate go run ./kernelgen gemm_amd64.s
-//go:generate go run ./kernelgen tiles_amd64.go
-
 //go:noescape
 func scaleMaxavx512(x *float32, n int, scale float32) float32
 

@@ -23,7 +23,9 @@ import (
 // outputs are the files that kernelgen writes, by name.
 var outputs = map[string]func() string{
 	"gemm_amd64.s":   AMD64,
+	"gemm_arm64.s":   ARM64,
 	"tiles_amd64.go": func() string { return declarations("!noasm", x86Tiles) },
+	"tiles_arm64.go": func() string { return declarations("!noasm", neonTiles) },
 }
 
 func main() {

@@ -65,6 +65,7 @@ type kernel struct {
 	wide     int        // panels of the widest tiles
 	tiles    []tile     // falling rows, down to 1; nil = plain Go
 	packed   tileKernel // tiles[0].rows x wide, on packed rows; 0 = none
+	packs    bool       // packRows is there, for tiles of 8 rows
 	masks    bool       // tiles of one panel write only the columns of the mask
 	elements elementwise
 	limits   limits
@@ -328,12 +329,18 @@ func (kr *kernel) group(n int) int {
 
 // pack writes whole tiles of rows of a (rows [from, to), k terms) side by
 // side, as the packed kernel reads them.
-func pack(dst []float32, height, k int, a []float32, lda, from, to int) {
+func (kr *kernel) pack(dst []float32, height, k int, a []float32, lda, from, to int) {
 	for i := from; i < to; i += height {
 		tile := dst[i*k:][:height*k]
-		for r := 0; r < height; r += 2 {
-			x, y := a[(i+r)*lda:][:k], a[(i+r+1)*lda:][:k]
-			d := tile[r:]
+		done := 0
+		if kr.packs && k >= 8 {
+			done = k &^ 7
+			_ = a[(i+7)*lda+done-1]
+			packRows(&tile[0], done, &a[i*lda], lda)
+		}
+		for r := 0; r < height && done < k; r += 2 {
+			x, y := a[(i+r)*lda+done:][:k-done], a[(i+r+1)*lda+done:][:k-done]
+			d := tile[done*height+r:]
 			for q, v := range x {
 				p := (*[2]float32)(d[q*height:])
 				p[0], p[1] = v, y[q]
@@ -422,7 +429,7 @@ func (j *productJob) plan(workers int) {
 
 func (j *productJob) item(worker, i int) {
 	if j.packing {
-		pack(j.a.packed, j.height, j.k, j.a.data, j.a.ld, i*j.height, (i+1)*j.height)
+		j.b.kernel.pack(j.a.packed, j.height, j.k, j.a.data, j.a.ld, i*j.height, (i+1)*j.height)
 		return
 	}
 	r0 := i % j.rowTasks * j.rowBlock

@@ -46,6 +46,12 @@ func peakavx2(n int)
 //go:noescape
 func readMemoryavx2(x *float32, n int)
 
+//go:noescape
+func packRowsavx2(dst *float32, k int, a *float32, lda int)
+
+// packRows packs eight rows of k terms, a positive multiple of 8.
+func packRows(dst *float32, k int, a *float32, lda int) { packRowsavx2(dst, k, a, lda) }
+
 // The instruction sets of the element-wise functions; their methods call the
 // assembly directly, so that operands stay on the caller's stack.
 const (
@@ -106,7 +112,7 @@ func microKernels() []kernel {
 				{2, [maxPanels]tileKernel{idtile2x16avx512, idtile2x32avx512, idtile2x48avx512}},
 				{1, [maxPanels]tileKernel{idtile1x16avx512, idtile1x32avx512, idtile1x48avx512}},
 			},
-			packed: idtile8x48packedavx512,
+			packed: idtile8x48packedavx512, packs: true,
 			limits: limits{peak: peakavx512, peakFlop: 24 * 16 * 2, read: readMemoryavx512},
 		})
 	}

@@ -3,6 +3,7 @@ package cpu
 import (
 	"math"
 	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 )
@@ -71,7 +72,7 @@ func (b *Backend) MeasurePeak(each time.Duration, bytes int) Peak {
 }
 
 // sink keeps the results of plain Go loops alive.
-var sink float32
+var sink atomic.Uint32
 
 func peakGeneric(n int) {
 	var s0, s1, s2, s3, s4, s5, s6, s7 float32
@@ -86,7 +87,7 @@ func peakGeneric(n int) {
 		s6 += float32(x * y)
 		s7 += float32(x * s6)
 	}
-	sink = s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7
+	sink.Store(math.Float32bits(s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7))
 }
 
 func readGeneric(x *float32, n int) {
@@ -97,5 +98,5 @@ func readGeneric(x *float32, n int) {
 		s2 += v[2]
 		s3 += v[3]
 	}
-	sink = s0 + s1 + s2 + s3
+	sink.Store(math.Float32bits(s0 + s1 + s2 + s3))
 }

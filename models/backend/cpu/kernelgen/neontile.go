@@ -13,6 +13,7 @@ func ARM64() string {
 	for _, t := range neonTiles {
 		neonTile(e, t)
 	}
+	neonVectors(e)
 	neonPeak(e)
 	neonRead(e)
 	return e.String()
@@ -22,12 +23,6 @@ var neon = vector{"neon", "V", 4}
 
 var neonTiles = []tileShape{
 	{neon, 6, 1, false}, {neon, 4, 1, false}, {neon, 2, 1, false}, {neon, 1, 1, false},
-}
-
-// three emits a vector instruction on four floats, d = n op m.
-func three(e *emitter, op string, d, n, m int) {
-	base := map[string]uint32{"FADD": 0x4e20d400, "FMUL": 0x6e20dc00}[op]
-	e.f("WORD $%#08x // %s V%d.4S, V%d.4S, V%d.4S", base|uint32(m)<<16|uint32(n)<<5|uint32(d), op, d, n, m)
 }
 
 // list is the operand of a load or store of n registers of four floats.

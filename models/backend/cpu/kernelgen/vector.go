@@ -41,23 +41,26 @@ var expConstants = []struct {
 
 const constantBytes = 64
 
-func constants(e *emitter) {
-	e.WriteString("\n// Constants of exp32, each repeated over 64 bytes.\n")
+// constants emits the constants of exp32, each repeated over size bytes, and
+// the mask of the last vector of a row.
+func constants(e *emitter, size int) {
+	fmt.Fprintf(e, "\n// Constants of exp32, each repeated over %d bytes.\n", size)
 	for i, c := range expConstants {
-		for b := 0; b < constantBytes; b += 8 {
-			fmt.Fprintf(e, "DATA expConstants<>+%d(SB)/8, $0x%08x%08x // %s\n", i*constantBytes+b, c.bits, c.bits, c.name)
+		for b := 0; b < size; b += 8 {
+			fmt.Fprintf(e, "DATA expConstants<>+%d(SB)/8, $0x%08x%08x // %s\n", i*size+b, c.bits, c.bits, c.name)
 		}
 	}
-	fmt.Fprintf(e, "GLOBL expConstants<>(SB), RODATA|NOPTR, $%d\n", len(expConstants)*constantBytes)
+	fmt.Fprintf(e, "GLOBL expConstants<>(SB), RODATA|NOPTR, $%d\n", len(expConstants)*size)
+	const half = 64
 	e.WriteString("\n// 16 zeros, then 16 words of ones.\n")
-	for b := 0; b < 2*constantBytes; b += 8 {
+	for b := 0; b < 2*half; b += 8 {
 		bits := "0"
-		if b >= constantBytes {
+		if b >= half {
 			bits = "-1"
 		}
 		fmt.Fprintf(e, "DATA tailMask<>+%d(SB)/8, $%s\n", b, bits)
 	}
-	fmt.Fprintf(e, "GLOBL tailMask<>(SB), RODATA|NOPTR, $%d\n", 2*constantBytes)
+	fmt.Fprintf(e, "GLOBL tailMask<>(SB), RODATA|NOPTR, $%d\n", 2*half)
 }
 
 func constant(name string) string {

@@ -9,7 +9,8 @@ func AMD64() string {
 	for _, t := range x86Tiles {
 		tile(e, t)
 	}
-	constants(e)
+	packRows(e)
+	constants(e, constantBytes)
 	for _, v := range []vector{avx512, avx2} {
 		scaleMax(e, v)
 		expSum(e, v)
@@ -380,6 +381,49 @@ func readMemory(e *emitter, v vector) {
 	}
 	e.f("SUBQ $128, CX")
 	e.f("JNZ %s_loop", name)
+	e.f("VZEROUPPER")
+	e.f("RET")
+}
+
+// packRows: eight rows of k terms, a positive multiple of 8, side by side:
+// transposed squares of 8x8.
+func packRows(e *emitter) {
+	e.WriteString("\n// func packRowsavx2(dst *float32, k int, a *float32, lda int)\nTEXT ·packRowsavx2(SB), NOSPLIT, $0-32\n")
+	e.f("MOVQ dst+0(FP), DI")
+	e.f("MOVQ k+8(FP), CX")
+	e.f("MOVQ a+16(FP), AX")
+	e.f("MOVQ lda+24(FP), SI")
+	e.f("SHLQ $2, SI")
+	e.f("LEAQ (AX)(SI*2), R9")
+	e.f("ADDQ SI, R9")
+	e.f("LEAQ (R9)(SI*2), R10")
+	e.f("ADDQ SI, R10")
+	e.label("packRowsavx2_loop")
+	for i := range 8 {
+		e.f("VMOVUPS %s, Y%d", rowAddr(i, 0, "AX", "R9", "R10", "SI"), i)
+	}
+	for i := 0; i < 8; i += 2 { // pairs of rows, interleaved
+		e.f("VUNPCKLPS Y%d, Y%d, Y%d", i+1, i, 8+i)
+		e.f("VUNPCKHPS Y%d, Y%d, Y%d", i+1, i, 9+i)
+	}
+	for i := 0; i < 8; i += 4 { // four rows of four terms, in both halves
+		for j := range 2 {
+			e.f("VSHUFPS $0x44, Y%d, Y%d, Y%d", 10+i+j, 8+i+j, i+2*j)
+			e.f("VSHUFPS $0xee, Y%d, Y%d, Y%d", 10+i+j, 8+i+j, i+2*j+1)
+		}
+	}
+	for i := range 4 {
+		e.f("VPERM2F128 $0x20, Y%d, Y%d, Y8", 4+i, i)
+		e.f("VPERM2F128 $0x31, Y%d, Y%d, Y9", 4+i, i)
+		e.f("VMOVUPS Y8, %d(DI)", 32*i)
+		e.f("VMOVUPS Y9, %d(DI)", 32*(4+i))
+	}
+	for _, r := range []string{"AX", "R9", "R10"} {
+		e.f("ADDQ $32, %s", r)
+	}
+	e.f("ADDQ $256, DI")
+	e.f("SUBQ $8, CX")
+	e.f("JNZ packRowsavx2_loop")
 	e.f("VZEROUPPER")
 	e.f("RET")
 }

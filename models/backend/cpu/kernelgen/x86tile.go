@@ -10,6 +10,7 @@ func AMD64() string {
 		tile(e, t)
 	}
 	packRows(e)
+	rotateRow(e)
 	constants(e, constantBytes)
 	for _, v := range []vector{avx512, avx2} {
 		scaleMax(e, v)

@@ -14,6 +14,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -22,7 +23,11 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: kernelgen OUTPUT.s")
 		os.Exit(2)
 	}
-	if err := os.WriteFile(os.Args[1], []byte(AMD64()), 0o644); err != nil {
+	text := AMD64()
+	if filepath.Base(os.Args[1]) == "packed_amd64.s" {
+		text = PackedAMD64()
+	}
+	if err := os.WriteFile(os.Args[1], []byte(text), 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

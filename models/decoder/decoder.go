@@ -104,10 +104,8 @@ func (m *Model) weight(name string) (backend.Weight, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := backend.Dense{Out: t.Shape[0], In: t.Shape[1], Fill: func(dst []float32, from, to int) error {
-		defer t.Release(from, to)
-		return t.Rows(dst, from, to)
-	}}
+	defer t.Release(0, t.Shape[0])
+	d := backend.Dense{Out: t.Shape[0], In: t.Shape[1], Fill: releasing(t, t.Rows)}
 	switch t.DType {
 	case checkpoint.BF16:
 		d.Element = backend.BFloat16
@@ -116,11 +114,22 @@ func (m *Model) weight(name string) (backend.Weight, error) {
 	default:
 		return m.Backend.NewWeight(d)
 	}
-	d.Fill16 = func(dst []uint16, from, to int) error {
-		defer t.Release(from, to)
-		return t.Rows16(dst, from, to)
-	}
+	d.Fill16 = releasing(t, t.Rows16)
 	return m.Backend.NewWeight(d)
+}
+
+// releasing is read, which reads rows of t, with the stored bytes leaving
+// memory a few MiB at a time: a tensor is never there twice.
+func releasing[T any](t checkpoint.Tensor, read func(dst []T, from, to int) error) func(dst []T, from, to int) error {
+	const piece = 4 << 20
+	rows := max(1, int(piece*int64(t.Shape[0])/max(1, t.Bytes())))
+	return func(dst []T, from, to int) error {
+		err := read(dst, from, to)
+		if done := to / rows * rows; done > from {
+			t.Release(from/rows*rows, done)
+		}
+		return err
+	}
 }
 
 func (m *Model) vector(name string) (backend.Vector, error) {

@@ -73,11 +73,17 @@ func (b *Backend) fillPanels(out, in int, fill func(worker, panel, from, to int)
 	return nil
 }
 
-// transpose writes rows of cols values as columns of a panel.
+// transpose writes n rows of cols values as columns of a panel, in blocks that
+// stay in cache.
 func transpose[T any](panel, rows []T, n, cols int) {
-	for r := range n {
-		for k, v := range rows[r*cols : (r+1)*cols] {
-			panel[k*panelWidth+r] = v
+	const block = 64
+	for k0 := 0; k0 < cols; k0 += block {
+		k1 := min(cols, k0+block)
+		for r := range n {
+			out := panel[k0*panelWidth+r:]
+			for k, v := range rows[r*cols+k0 : r*cols+k1] {
+				out[k*panelWidth] = v
+			}
 		}
 	}
 }

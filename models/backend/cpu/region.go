@@ -7,8 +7,9 @@ import (
 
 // offHeap is from how many bytes on the memory of a weight is mapped outside
 // of the Go heap: large weights then do not raise the heap size at which the
-// collector starts, which would let as much garbage pile up, and they lie on
-// large pages where the system has them.
+// collector starts, which would let as much garbage pile up. The pages are
+// ordinary ones; large ones read no faster than the kernels' prefetching, and
+// the system takes its time to find them.
 const offHeap = 4 << 20
 
 // allocate returns n zeroed values that live as long as owner: whoever uses

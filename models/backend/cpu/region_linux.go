@@ -9,6 +9,5 @@ func mapMemory(size int) (region []byte, release func([]byte)) {
 	if err != nil {
 		return nil, nil
 	}
-	_ = unix.Madvise(r, unix.MADV_HUGEPAGE) // only a wish
 	return r, func(r []byte) { _ = unix.Munmap(r) }
 }

@@ -132,6 +132,12 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 	}
 	// Terms in fours, then those that are left.
 	terms := func(n int) {
+		for line := 0; line < 32*n/64; line++ {
+			prefetch(e, 64*line, "(BX)")
+			if panels > 1 {
+				prefetch(e, 64*line, "(BX)(DX*1)")
+			}
+		}
 		for k := range n {
 			for j := 0; j < vectors; j++ {
 				addr := "(BX)"
@@ -177,6 +183,12 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 
 // blockTerms is blockK of the backend.
 const blockTerms = 32
+
+// prefetch asks for the cache line that is due about half a page later: the
+// prefetchers of the hardware stop at the end of a page.
+func prefetch(e *emitter, at int, addr string) {
+	e.f("PREFETCHT0 %s", offset(2048+at, addr))
+}
 
 // addTo emits c += acc.
 func (v vector) addTo(e *emitter, rows, vectors int, acc func(i, j int) string, c, c3, ldc string) {
@@ -285,6 +297,9 @@ func (v vector) packed(e *emitter, p PackedFormat, rows int) {
 		e.label(name + "_chunk")
 	}
 	codes := blockTerms / chunks
+	for line := range codes * p.Bits / 32 {
+		prefetch(e, 64*line, "(BX)")
+	}
 	for k := 0; k < codes; k++ {
 		for j := 0; j < vectors; j++ {
 			word, shift := k*p.Bits/32, k*p.Bits%32

@@ -13,6 +13,7 @@ package decoder
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
@@ -184,6 +185,10 @@ func (m *Model) loadLayer(i int) (Layer, error) {
 // packed codes. The values are its own during the call only.
 type Quantiser func(values []float32, out, in int) (backend.Packed, error)
 
+// widened keeps the float32 values of a linear map from one QuantisedLayer to
+// the next, until the garbage collector wants them.
+var widened = sync.Pool{New: func() any { return new([]float32) }}
+
 // Layer returns block k, 1 <= k <= L.
 func (m *Model) Layer(k int) Layer { return m.layers[k-1] }
 
@@ -193,18 +198,19 @@ func (m *Model) Layer(k int) Layer { return m.layers[k-1] }
 // Besides the codes it needs the float32 values of one linear map at a time.
 func (m *Model) QuantisedLayer(k int, quantise Quantiser) (Layer, error) {
 	l := m.layers[k-1]
-	var values []float32
+	values := widened.Get().(*[]float32)
+	defer widened.Put(values)
 	for _, lin := range linears {
 		name := fmt.Sprintf("model.layers.%d.%s.weight", k-1, lin.name)
 		t, err := m.source.Tensor(name)
 		if err != nil {
 			return l, err
 		}
-		if values, err = t.Float32(values); err != nil {
+		if *values, err = t.Float32(*values); err != nil {
 			return l, err
 		}
 		t.Release(0, t.Shape[0])
-		p, err := quantise(values, t.Shape[0], t.Shape[1])
+		p, err := quantise(*values, t.Shape[0], t.Shape[1])
 		if err != nil {
 			return l, fmt.Errorf("%s: %w", name, err)
 		}

@@ -107,24 +107,18 @@ func widenHalves(e backend.Element, dst []float32, src []uint16) {
 		}
 		return
 	}
-	for i, v := range src {
-		dst[i] = float16ToFloat32(v)
+	for i, h := range src {
+		sign, magnitude := uint32(h&0x8000)<<16, uint32(h&0x7fff)<<13
+		// As a binary32 the value is too small by 2^(127-15); the product is exact.
+		v := math.Float32bits(math.Float32frombits(magnitude) * 0x1p112)
+		if magnitude >= 0x1f<<23 { // infinity, or NaN, which becomes quiet as VCVTPH2PS makes it
+			v = magnitude | 0xff<<23
+			if magnitude > 0x1f<<23 {
+				v |= 1 << 22
+			}
+		}
+		dst[i] = math.Float32frombits(sign | v)
 	}
-}
-
-// float16ToFloat32 widens a binary16 value exactly; a NaN becomes quiet, as
-// the VCVTPH2PS instruction makes it.
-func float16ToFloat32(h uint16) float32 {
-	sign := uint32(h&0x8000) << 16
-	magnitude := uint32(h&0x7fff) << 13
-	switch {
-	case magnitude > 0x1f<<23:
-		return math.Float32frombits(sign | magnitude | 0xff<<23 | 1<<22)
-	case magnitude == 0x1f<<23:
-		return math.Float32frombits(sign | 0xff<<23)
-	}
-	// As a binary32 the value is too small by 2^(127-15).
-	return math.Float32frombits(sign | math.Float32bits(math.Float32frombits(magnitude)*0x1p112))
 }
 
 func (w *halfWeight) few(rows int, a []float32, lda, p, panels int, c []float32, ldc int) int {

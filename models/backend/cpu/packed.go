@@ -147,37 +147,10 @@ func (w *packedWeight) grids(p, k0, n int) (scales *float32, zeros *uint8, table
 // widenBlock is the plain form of packedKernels.widen for n <= blockK terms
 // from k0 on, any group size.
 func (w *packedWeight) widenBlock(dst []float32, p, k0, n int) {
-	var values [blockK * panelWidth]float32 // code - zero, or the codebook's value
 	words := w.codes[p*w.words*panelWidth:][:w.words*panelWidth]
 	mask := uint32(1)<<w.bits - 1
-	for k := range n {
-		bit := (k0 + k) * w.bits
-		j, shift := bit>>5, bit&31
-		lo := (*[panelWidth]uint32)(words[j*panelWidth:])
-		out := (*[panelWidth]float32)(values[k*panelWidth:])
-		var codes [panelWidth]uint32
-		for c, v := range lo {
-			codes[c] = v >> shift
-		}
-		if shift+w.bits > 32 {
-			hi := (*[panelWidth]uint32)(words[(j+1)*panelWidth:])
-			for c, v := range hi {
-				codes[c] |= v << (32 - shift)
-			}
-		}
-		if w.table != nil {
-			for c, v := range codes {
-				out[c] = w.table[v&15]
-			}
-			continue
-		}
-		for c, v := range codes {
-			out[c] = float32(v & mask)
-		}
-	}
-	for k := 0; k < n; {
-		g := (k0 + k) / w.group
-		end := min(n, (g+1)*w.group-k0)
+	for k := k0; k < k0+n; {
+		g := k / w.group
 		scale := (*[panelWidth]float32)(w.scales[(p*w.groups+g)*panelWidth:])
 		var zero [panelWidth]float32
 		if w.table == nil {
@@ -185,10 +158,27 @@ func (w *packedWeight) widenBlock(dst []float32, p, k0, n int) {
 				zero[c] = float32(z)
 			}
 		}
-		for ; k < end; k++ {
-			out, in := (*[panelWidth]float32)(dst[k*panelWidth:]), (*[panelWidth]float32)(values[k*panelWidth:])
-			for c := range out {
-				out[c] = scale[c] * (in[c] - zero[c])
+		for end := min(k0+n, (g+1)*w.group); k < end; k++ {
+			bit := k * w.bits
+			j, shift := bit>>5, bit&31
+			codes := (*[panelWidth]uint32)(words[j*panelWidth:])
+			if shift+w.bits > 32 { // the codes end in the next words
+				var joined [panelWidth]uint32
+				for c, v := range (*[panelWidth]uint32)(words[(j+1)*panelWidth:]) {
+					joined[c] = v<<((32-shift)&31) | codes[c]>>(shift&31)
+				}
+				codes, shift = &joined, 0
+			}
+			out := (*[panelWidth]float32)(dst[(k-k0)*panelWidth:])
+			if w.table != nil {
+				table := (*[16]float32)(w.table)
+				for c, v := range codes {
+					out[c] = scale[c] * table[v>>(shift&31)&15]
+				}
+				continue
+			}
+			for c, v := range codes {
+				out[c] = scale[c] * (float32(int32(v>>(shift&31)&mask)) - zero[c])
 			}
 		}
 	}

@@ -2,24 +2,27 @@ package cpu
 
 import (
 	"math"
-	"runtime"
 
 	"splitbench/models/backend"
 )
 
 // halfWeight keeps a weight whose values exist in 16 bits in panels of 16-bit
-// patterns, laid out as those of denseWeight. The product widens them, which
-// is exact.
+// patterns. The product widens them, which is exact. Panels of binary16 are
+// laid out as those of denseWeight. Panels of bfloat16 interleave two terms,
+// so that either is one instruction away from 16 float32: the value of term k
+// and column j is at (k/2*16+j)*2 + k%2, and an odd last term has a partner of
+// zeros.
 type halfWeight struct {
 	out, in int
 	element backend.Element
 	kernels *halfKernels // nil = plain Go
-	data    []uint16     // panel p starts at p*in*panelWidth
+	stride  int          // values of a panel
+	data    []uint16
 }
 
 // halfKernels are the assembly kernels of one 16-bit type.
 type halfKernels struct {
-	// widen converts n values, a multiple of panelWidth.
+	// widen converts n terms of a panel, an even number, from an even one on.
 	widen func(n int, b *uint16, dst *float32)
 	// tiles lists products of few rows, most rows first, of one panel and of
 	// two at distance stride: c (rows, 16*panels) += a (rows, k) · b, in
@@ -40,7 +43,11 @@ func (w *halfWeight) Bytes() int64 { return 2 * int64(len(w.data)) }
 func (b *Backend) newHalfWeight(d backend.Dense) (backend.Weight, error) {
 	np := (d.Out + panelWidth - 1) / panelWidth
 	w := &halfWeight{out: d.Out, in: d.In, element: d.Element, kernels: halfKernelsOf(b.kernel.name, d.Element)}
-	w.data = allocate[uint16](w, np*panelWidth*d.In)
+	w.stride = d.In * panelWidth
+	if d.Element == backend.BFloat16 {
+		w.stride = (d.In + 1) / 2 * 2 * panelWidth
+	}
+	w.data = allocate[uint16](w, np*w.stride)
 	err := b.fillPanels(d.Out, d.In, func(worker, p, from, to int) error {
 		s := &b.scratch[worker]
 		s.rows16 = grow(s.rows16, panelWidth*d.In)
@@ -48,7 +55,16 @@ func (b *Backend) newHalfWeight(d backend.Dense) (backend.Weight, error) {
 		if err := d.Fill16(rows, from, to); err != nil {
 			return err
 		}
-		transpose(w.data[p*d.In*panelWidth:], rows, to-from, d.In)
+		panel := w.data[p*w.stride:]
+		if d.Element == backend.Float16 {
+			transpose(panel, rows, to-from, d.In)
+			return nil
+		}
+		for r := range to - from {
+			for k, v := range rows[r*d.In : (r+1)*d.In] {
+				panel[(k>>1*panelWidth+r)<<1|k&1] = v
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -89,24 +105,35 @@ func transpose[T any](panel, rows []T, n, cols int) {
 }
 
 func (w *halfWeight) widen(dst []float32, p, k0, kn int) {
-	src := w.data[(p*w.in+k0)*panelWidth:][:kn*panelWidth]
-	dst = dst[:len(src)]
-	if w.kernels != nil {
-		w.kernels.widen(len(src), &src[0], &dst[0])
-		return
+	src := w.data[p*w.stride:][:w.stride][k0*panelWidth:]
+	dst = dst[:kn*panelWidth]
+	if even := kn &^ 1; w.kernels != nil && even > 0 {
+		w.kernels.widen(even, &src[:even*panelWidth][0], &dst[0])
+		src, dst = src[even*panelWidth:], dst[even*panelWidth:]
 	}
 	widenHalves(w.element, dst, src)
 }
 
-// widenHalves converts len(dst) values.
+// widenHalves is the plain form of halfKernels.widen for any number of terms.
 func widenHalves(e backend.Element, dst []float32, src []uint16) {
-	src = src[:len(dst)]
 	if e == backend.BFloat16 {
-		for i, v := range src {
-			dst[i] = math.Float32frombits(uint32(v) << 16)
+		for ; len(dst) > 0; src = src[2*panelWidth:] {
+			pairs := (*[2 * panelWidth]uint16)(src)
+			for c := range panelWidth {
+				dst[c] = math.Float32frombits(uint32(pairs[2*c]) << 16)
+			}
+			dst = dst[panelWidth:]
+			if len(dst) == 0 {
+				return
+			}
+			for c := range panelWidth {
+				dst[c] = math.Float32frombits(uint32(pairs[2*c+1]) << 16)
+			}
+			dst = dst[panelWidth:]
 		}
 		return
 	}
+	src = src[:len(dst)]
 	for i, h := range src {
 		sign, magnitude := uint32(h&0x8000)<<16, uint32(h&0x7fff)<<13
 		// As a binary32 the value is too small by 2^(127-15); the product is exact.
@@ -125,7 +152,7 @@ func (w *halfWeight) few(rows int, a []float32, lda, p, panels int, c []float32,
 	if w.kernels == nil {
 		return 0
 	}
-	stride := w.in * panelWidth
+	stride := w.stride
 	// The kernels read and write through pointers: prove the bounds here.
 	b := w.data[p*stride : (p+panels)*stride]
 	_ = a[(rows-1)*lda+w.in-1]
@@ -144,14 +171,4 @@ func (w *halfWeight) few(rows int, a []float32, lda, p, panels int, c []float32,
 		}
 	}
 	return w.in
-}
-
-func (w *halfWeight) row(dst []float32, r int) {
-	var v [1]uint16
-	panel := w.data[r/panelWidth*w.in*panelWidth+r%panelWidth:]
-	for k := range dst {
-		v[0] = panel[k*panelWidth]
-		widenHalves(w.element, dst[k:k+1], v[:])
-	}
-	runtime.KeepAlive(w)
 }

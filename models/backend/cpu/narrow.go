@@ -19,8 +19,18 @@ type narrow interface {
 	// returns how many terms that were, a multiple of blockK or all; 0 where
 	// there is no kernel.
 	few(rows int, a []float32, lda, p, panels int, c []float32, ldc int) int
-	// row writes row r to dst, of In values.
-	row(dst []float32, r int)
+}
+
+// widenRow writes row r of w to dst, of In values.
+func widenRow(dst []float32, w narrow, r int) {
+	var panel [blockK * panelWidth]float32
+	for k := 0; k < len(dst); k += blockK {
+		n := min(blockK, len(dst)-k)
+		w.widen(panel[:n*panelWidth], r/panelWidth, k, n)
+		for i := range n {
+			dst[k+i] = panel[i*panelWidth+r%panelWidth]
+		}
+	}
 }
 
 const (

@@ -3,7 +3,6 @@ package cpu
 import (
 	"encoding/binary"
 	"fmt"
-	"runtime"
 
 	"splitbench/models/backend"
 )
@@ -206,16 +205,4 @@ func (w *packedWeight) few(rows int, a []float32, lda, p, panels int, c []float3
 		}
 	}
 	return done
-}
-
-func (w *packedWeight) row(dst []float32, r int) {
-	var panel [blockK * panelWidth]float32
-	for k := 0; k < w.in; k += blockK {
-		n := min(blockK, w.in-k)
-		w.widen(panel[:n*panelWidth], r/panelWidth, k, n)
-		for i := range n {
-			dst[k+i] = panel[i*panelWidth+r%panelWidth]
-		}
-	}
-	runtime.KeepAlive(w)
 }

@@ -65,7 +65,7 @@ func (b *Backend) Embed(dst backend.Matrix, table backend.Weight, ids []int32) {
 	case narrow:
 		b.rowLoop(d.rows, 64, 4*float64(d.cols), func(_, from, to int) {
 			for r := from; r < to; r++ {
-				t.row(d.row(r), int(ids[r]))
+				widenRow(d.row(r), t, int(ids[r]))
 			}
 		})
 	}

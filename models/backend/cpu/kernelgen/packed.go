@@ -64,34 +64,55 @@ func (v vector) zero(e *emitter, r string) {
 	}
 }
 
-// load emits r = the v.lanes 16-bit values at addr, widened. BFloat16 is the
-// upper half of a float32.
-func (v vector) loadHalf(e *emitter, format, addr, r string) {
-	if format == "Float16" {
-		e.f("VCVTPH2PS %s, %s", addr, r)
-		return
+// halfMask is the register with the mask of odd bfloat16 terms.
+const halfMask = 15
+
+// startHalf loads what loadHalf needs.
+func (v vector) startHalf(e *emitter, format string) {
+	if format == "BFloat16" {
+		e.f("MOVL $0xffff0000, R13")
+		e.f("VMOVD R13, X%d", halfMask)
+		e.f("VPBROADCASTD X%d, %s", halfMask, v.r(halfMask))
 	}
-	e.f("VPMOVZXWD %s, %s", addr, r)
-	e.f("VPSLLD $16, %[1]s, %[1]s", r)
 }
 
-// widenHalf converts n values, a multiple of 16.
+// loadHalf emits r = part of the 16 values of term k of the panel at base, as
+// float32. BFloat16 is the upper half of a float32, and a word holds an even
+// term and the odd one after it.
+func (v vector) loadHalf(e *emitter, format string, k, part int, base, r string) {
+	if format == "Float16" {
+		e.f("VCVTPH2PS %s, %s", offset(32*k+2*v.lanes*part, base), r)
+		return
+	}
+	addr := offset(64*(k/2)+4*v.lanes*part, base)
+	switch {
+	case k%2 == 1 && v.reg == "Z":
+		e.f("VPANDD %s, %s, %s", addr, v.r(halfMask), r)
+	case k%2 == 1:
+		e.f("VPAND %s, %s, %s", addr, v.r(halfMask), r)
+	default:
+		v.shifted(e, "VPSLLD", 16, addr, r)
+	}
+}
+
+// widenHalf converts n terms of a panel, an even number.
 func (v vector) widenHalf(e *emitter, format string) {
 	name := "widen" + format + v.isa
 	fmt.Fprintf(e, "\n// func %s(n int, b *uint16, dst *float32)\nTEXT ·%s(SB), NOSPLIT, $0-24\n", name, name)
 	e.f("MOVQ n+0(FP), CX")
 	e.f("MOVQ b+8(FP), BX")
 	e.f("MOVQ dst+16(FP), DI")
+	v.startHalf(e, format)
 	e.label(name + "_loop")
-	for i := 0; i < 16/v.lanes; i++ {
-		v.loadHalf(e, format, offset(i*2*v.lanes, "(BX)"), v.r(i))
+	for k := range 2 {
+		for part := 0; part < 16/v.lanes; part++ {
+			v.loadHalf(e, format, k, part, "(BX)", v.r(part))
+			e.f("VMOVUPS %s, %s", v.r(part), offset(64*k+part*4*v.lanes, "(DI)"))
+		}
 	}
-	for i := 0; i < 16/v.lanes; i++ {
-		e.f("VMOVUPS %s, %s", v.r(i), offset(i*4*v.lanes, "(DI)"))
-	}
-	e.f("ADDQ $32, BX")
-	e.f("ADDQ $64, DI")
-	e.f("SUBQ $16, CX")
+	e.f("ADDQ $64, BX")
+	e.f("ADDQ $128, DI")
+	e.f("SUBQ $2, CX")
 	e.f("JNZ %s_loop", name)
 	e.f("VZEROUPPER")
 	e.f("RET")
@@ -120,6 +141,7 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 		e.f("LEAQ (DI)(R8*2), R11")
 		e.f("ADDQ R8, R11")
 	}
+	v.startHalf(e, format)
 	e.label(name + "_block")
 	e.f("MOVQ $%d, R12", blockTerms)
 	e.f("CMPQ CX, R12")
@@ -130,7 +152,7 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 			v.zero(e, acc(i, j))
 		}
 	}
-	// Terms in fours, then those that are left.
+	// Terms in fours, then those that are left: they are the last of all.
 	terms := func(n int) {
 		for line := 0; line < 32*n/64; line++ {
 			prefetch(e, 64*line, "(BX)")
@@ -144,7 +166,7 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 				if j/perPanel > 0 {
 					addr = "(BX)(DX*1)"
 				}
-				v.loadHalf(e, format, offset(32*k+j%perPanel*2*v.lanes, addr), b(j))
+				v.loadHalf(e, format, k, j%perPanel, addr, b(j))
 			}
 			for i := 0; i < rows; i++ {
 				e.f("VBROADCASTSS %s, %s", offset(4*k, rowAddr(i, "AX", "R9", "", "SI")), x)
@@ -169,10 +191,13 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 	e.label(name + "_rest")
 	e.f("ADDQ $4, R12")
 	e.f("JZ %s_sum", name)
+	e.f("SUBQ $2, R12")
+	e.f("JLT %s_one", name)
+	terms(2)
+	e.f("TESTQ R12, R12")
+	e.f("JZ %s_sum", name)
 	e.label(name + "_one")
 	terms(1)
-	e.f("DECQ R12")
-	e.f("JNZ %s_one", name)
 	e.label(name + "_sum")
 	v.addTo(e, rows, vectors, acc, "DI", "R11", "R8")
 	e.f("TESTQ CX, CX")

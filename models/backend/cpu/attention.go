@@ -96,13 +96,10 @@ func (c *cache) ReadKV(layer, from, to int, k, v []float32) {
 
 // Append stores new keys and values.
 func (b *Backend) Append(layer int, k, v backend.Matrix, seqs []backend.Sequence) {
-	km, vm := k.(*matrix), v.(*matrix)
-	b.pool.do(len(seqs), float64(4*len(km.data)), func(_, i int) {
-		s := seqs[i]
-		c := s.Cache.(*cache)
-		mustEqual("Append columns", km.cols, c.shape.KVHeads*c.shape.HeadDim)
-		c.WriteKV(layer, s.Start, s.Count, km.data[s.Row*km.cols:], vm.data[s.Row*vm.cols:])
-	})
+	tasks := b.attention.tasks
+	b.attention = attentionJob{b: b, appending: true, q: k.(*matrix), d: v.(*matrix), layer: layer, seqs: seqs}
+	b.pool.run(len(seqs), float64(16*k.Rows()*k.Cols()), &b.attention)
+	b.attention = attentionJob{tasks: tasks}
 }
 
 var negativeInfinity = float32(math.Inf(-1))
@@ -110,80 +107,88 @@ var negativeInfinity = float32(math.Inf(-1))
 // attentionRows is how many query rows share one pass over the keys.
 const attentionRows = 32
 
+// attentionTask is up to attentionRows rows of a sequence.
+type attentionTask struct{ seq, row int }
+
+// attentionJob is one call of Attention, or of Append: then q and d are the
+// keys and values.
+type attentionJob struct {
+	b         *Backend
+	appending bool
+	d, q      *matrix
+	layer     int
+	seqs      []backend.Sequence
+	shape     backend.AttentionShape
+	tasks     []attentionTask
+}
+
+// roundUp returns the smallest multiple of unit that is at least n.
+func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
+
 // Attention computes softmax(scale·q·Kᵀ)·V per head. Weights of keys that a
 // row does not see are exactly zero, so a row's result does not depend on the
 // rows computed beside it.
 func (b *Backend) Attention(dst, q backend.Matrix, layer int, seqs []backend.Sequence, shape backend.AttentionShape) {
-	d, m := dst.(*matrix), q.(*matrix)
-	dh := shape.HeadDim
-	mustEqual("Attention columns", m.cols, shape.Heads*dh)
-	mustEqual("Attention output", d.cols, m.cols)
-	group := shape.Heads / shape.KVHeads
-	e := b.kernel.elements
-	type task struct{ seq, row int }
-	var tasks []task
-	cost := 0.0
+	j := &b.attention
+	*j = attentionJob{b: b, d: dst.(*matrix), q: q.(*matrix), layer: layer, seqs: seqs, shape: shape, tasks: j.tasks[:0]}
+	mustEqual("Attention columns", j.q.cols, shape.Heads*shape.HeadDim)
+	mustEqual("Attention output", j.d.cols, j.q.cols)
+	cost, scores := 0.0, 0
 	for i, s := range seqs {
-		c := s.Cache.(*cache)
-		c.check(layer, s.Start, s.Count)
+		s.Cache.(*cache).check(layer, s.Start, s.Count)
+		scores = max(scores, min(attentionRows, s.Count)*roundUp(s.Start+s.Count, panelWidth))
 		for r := 0; r < s.Count; r += attentionRows {
-			tasks = append(tasks, task{i, r})
-			cost += float64(min(attentionRows, s.Count-r)) * float64(s.Start+r) * 4 * float64(m.cols)
+			j.tasks = append(j.tasks, attentionTask{i, r})
+			cost += float64(min(attentionRows, s.Count-r)) * float64(s.Start+r+panelWidth) * 8 * float64(j.q.cols)
 		}
 	}
-	b.pool.do(len(tasks)*shape.KVHeads, cost+float64(len(m.data)), func(worker, item int) {
-		t, kvHead := tasks[item/shape.KVHeads], item%shape.KVHeads
-		s := seqs[t.seq]
+	for w := range b.scratch {
+		b.scratch[w].scores = grow(b.scratch[w].scores, scores)
+	}
+	b.pool.run(len(j.tasks)*shape.KVHeads, cost, j)
+	*j = attentionJob{tasks: j.tasks}
+}
+
+func (j *attentionJob) item(worker, item int) {
+	if j.appending {
+		s := j.seqs[item]
 		c := s.Cache.(*cache)
-		sc := &b.scratch[worker]
-		rows := min(attentionRows, s.Count-t.row)
-		keys := s.Start + t.row + rows // positions the last row sees
-		padded := (keys + panelWidth - 1) / panelWidth * panelWidth
-		sc.scores = grow(sc.scores, rows*padded)
-		first := 0 // keys before it are outside every row's window
-		if shape.Window > 0 {
-			first = max(0, s.Start+t.row-shape.Window+1) / panelWidth * panelWidth
-		}
-		kp := panels{c.headKeys(layer, kvHead), padded, panelWidth * dh}
-		vp := panels{c.headValues(layer, kvHead), dh, c.shape.Capacity * panelWidth}
-		for h := kvHead * group; h < (kvHead+1)*group; h++ {
-			qh := m.data[(s.Row+t.row)*m.cols+h*dh:]
-			out := d.data[(s.Row+t.row)*d.cols+h*dh:]
-			b.kernel.multiply(rows, dh, qh, m.cols, kp, first/panelWidth, padded/panelWidth, sc.scores, padded, false, sc.edge[:])
-			for r := 0; r < rows; r++ {
-				w := sc.scores[r*padded : (r+1)*padded]
-				seen := s.Start + t.row + r + 1
-				low := 0
-				if shape.Window > 0 {
-					low = max(0, seen-shape.Window)
-				}
-				// Keys that the row does not see weigh exp(-Inf) = 0: that fills
-				// the last vector without changing a bit of the sum.
-				end := seen
-				if fill := low + (seen-low+vectorStep-1)/vectorStep*vectorStep; fill <= padded {
-					for i := seen; i < fill; i++ {
-						w[i] = negativeInfinity
-					}
-					end = fill
-				}
-				seenWeights := w[low:end]
-				top := e.max(seenWeights, shape.Scale)
-				inv := float32(1 / e.sum(seenWeights, top, seenWeights))
-				clear(w[:low])
-				clear(w[end:])
-				// The normaliser goes on the shorter side of the product below.
-				sc.rows = grow(sc.rows, max(attentionRows, len(sc.rows)))
-				sc.rows[r] = inv
-			}
-			b.kernel.multiply(rows, keys, sc.scores, padded, vp, 0, c.valuePanels, out, d.cols, false, sc.edge[:])
-			for r := 0; r < rows; r++ {
-				o, inv := out[r*d.cols:][:dh], sc.rows[r]
-				for i := range o {
-					o[i] *= inv
-				}
+		cols := j.q.cols
+		mustEqual("Append columns", cols, c.shape.KVHeads*c.shape.HeadDim)
+		c.WriteKV(j.layer, s.Start, s.Count, j.q.data[s.Row*cols:], j.d.data[s.Row*cols:])
+		return
+	}
+	b, m, d, shape := j.b, j.q, j.d, j.shape
+	t, kvHead := j.tasks[item/shape.KVHeads], item%shape.KVHeads
+	s := j.seqs[t.seq]
+	c := s.Cache.(*cache)
+	sc := &b.scratch[worker]
+	dh := shape.HeadDim
+	group := shape.Heads / shape.KVHeads
+	rows := min(attentionRows, s.Count-t.row)
+	keys := s.Start + t.row + rows // positions the last row sees
+	padded := roundUp(keys, panelWidth)
+	first := 0 // keys before it are outside every row's window
+	if shape.Window > 0 {
+		first = max(0, s.Start+t.row-shape.Window+1) / panelWidth * panelWidth
+	}
+	kp := panels{c.headKeys(j.layer, kvHead), padded, panelWidth * dh}
+	vp := panels{c.headValues(j.layer, kvHead), dh, c.shape.Capacity * panelWidth}
+	var inverse [attentionRows]float32
+	for h := kvHead * group; h < (kvHead+1)*group; h++ {
+		qh := m.data[(s.Row+t.row)*m.cols+h*dh:]
+		out := d.data[(s.Row+t.row)*d.cols+h*dh:]
+		b.kernel.multiply(rows, dh, qh, m.cols, kp, first/panelWidth, padded/panelWidth, sc.scores, padded, false, sc.edge[:])
+		b.kernel.elements.softmax(sc.scores, rows, padded, s.Start+t.row+1, shape.Window, shape.Scale, inverse[:])
+		// The normaliser goes on the shorter side of the product below.
+		b.kernel.multiply(rows, keys, sc.scores, padded, vp, 0, c.valuePanels, out, d.cols, false, sc.edge[:])
+		for r := 0; r < rows; r++ {
+			o, inv := out[r*d.cols:][:dh], inverse[r]
+			for i := range o {
+				o[i] *= inv
 			}
 		}
-	})
+	}
 }
 
 // LogProbs computes the logits of the targets' rows in chunks that bound the
@@ -210,24 +215,35 @@ func (b *Backend) LogProbs(dst []backend.TokenScore, hidden backend.Matrix, head
 			continue
 		}
 		b.chunk = grow(b.chunk, (to-from)*vocab)
-		logits := &matrix{to - from, vocab, b.chunk[:(to-from)*vocab]}
-		b.matMul(logits, h.Slice(from, to).(*matrix), head, false)
-		base := next
-		b.pool.do(end-next, 20*float64(end-next)*float64(vocab), func(_, i int) {
-			t := targets[base+i]
-			row := logits.row(int(t.Row) - from)
-			top := b.kernel.elements.max(row, 1)
-			best := 0
-			for row[best] != top {
-				if best++; best == len(row) {
-					best = 0 // the row holds NaN
-					break
-				}
-			}
-			sum := b.kernel.elements.sum(row, top, nil)
-			dst[base+i] = backend.TokenScore{LogProb: float64(row[t.ID]-top) - math.Log(sum), Argmax: int32(best)}
-		})
+		b.logits = matrix{rows: to - from, cols: vocab, data: b.chunk[:(to-from)*vocab]}
+		b.matMul(&b.logits, h.Slice(from, to).(*matrix), head, false)
+		b.score = scoreJob{b, dst[next:end], targets[next:end], from}
+		b.pool.run(end-next, 40*float64(end-next)*float64(vocab), &b.score)
+		b.score = scoreJob{}
 		next = end
 	}
 	return nil
+}
+
+// scoreJob scores targets from the logits of the rows from `from` on.
+type scoreJob struct {
+	b       *Backend
+	dst     []backend.TokenScore
+	targets []backend.Target
+	from    int
+}
+
+func (j *scoreJob) item(_, i int) {
+	t, e := j.targets[i], j.b.kernel.elements
+	row := j.b.logits.row(int(t.Row) - j.from)
+	top := e.max(row, 1)
+	best := 0
+	for row[best] != top {
+		if best++; best == len(row) {
+			best = 0 // the row holds NaN
+			break
+		}
+	}
+	sum := e.sum(row, top, nil)
+	j.dst[i] = backend.TokenScore{LogProb: float64(row[t.ID]-top) - math.Log(sum), Argmax: int32(best)}
 }

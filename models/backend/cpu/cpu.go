@@ -9,6 +9,7 @@ package cpu
 import (
 	"fmt"
 	"math"
+	"sync/atomic"
 
 	"splitbench/models/backend"
 )
@@ -16,7 +17,7 @@ import (
 // Options of New; the zero value uses every core and the fastest kernels.
 type Options struct {
 	Workers int    // goroutines; 0 = GOMAXPROCS
-	Kernel  string // "avx512", "avx2", "go"; "" = the fastest this CPU has
+	Kernel  string // "avx512", "avx2", "neon", "go"; "" = the fastest this CPU has
 }
 
 // Backend implements backend.Backend. Its operations must not be called
@@ -27,11 +28,19 @@ type Backend struct {
 	kernel  kernel
 	scratch []scratch // per worker
 	chunk   []float32 // logits of LogProbs
+	logits  matrix    // chunk as a matrix
+
+	packedRows []float32 // left operand of the product at work, in tiles
+	product    productJob
+	few        fewJob
+	rowJob     rowJob
+	attention  attentionJob
+	score      scoreJob
 }
 
 // scratch is one worker's private memory.
 type scratch struct {
-	edge   [maxRows * maxPanels * panelWidth]float32
+	edge   [edgeRows * panelWidth]float32
 	unpack []float32 // a block of dequantised panels
 	scores []float32 // attention weights of a block of rows
 	rows   []float32 // gathered queries or dequantised rows
@@ -82,12 +91,22 @@ func (b *Backend) Sync() error { return nil }
 type matrix struct {
 	rows, cols int
 	data       []float32 // rows*cols
+	view       atomic.Pointer[matrix]
+	from       int // of a view: its first row
 }
 
 func (m *matrix) Rows() int { return m.rows }
 func (m *matrix) Cols() int { return m.cols }
+
+// Slice keeps the last view: who asks for the same rows again, pass after
+// pass, allocates nothing.
 func (m *matrix) Slice(from, to int) backend.Matrix {
-	return &matrix{to - from, m.cols, m.data[from*m.cols : to*m.cols]}
+	if v := m.view.Load(); v != nil && v.from == from && v.rows == to-from {
+		return v
+	}
+	v := &matrix{rows: to - from, cols: m.cols, data: m.data[from*m.cols : to*m.cols], from: from}
+	m.view.Store(v)
+	return v
 }
 
 func (m *matrix) row(i int) []float32 { return m.data[i*m.cols : (i+1)*m.cols] }
@@ -101,7 +120,7 @@ func (b *Backend) Alloc(rows, cols int) (backend.Matrix, error) {
 	if rows < 0 || cols <= 0 || (rows > 0 && cols > math.MaxInt/4/rows) {
 		return nil, fmt.Errorf("cpu backend: cannot allocate a matrix of %d x %d", rows, cols)
 	}
-	return &matrix{rows, cols, make([]float32, rows*cols)}, nil
+	return &matrix{rows: rows, cols: cols, data: make([]float32, rows*cols)}, nil
 }
 
 // Upload copies rows*cols values to dst.
@@ -146,40 +165,13 @@ func (b *Backend) rowLoop(rows, block int, costPerRow float64, body func(worker,
 	})
 }
 
-// RMSNorm scales rows to unit root mean square; the mean is a float64 sum in
-// eight interleaved lanes.
+// RMSNorm scales rows to unit root mean square.
 func (b *Backend) RMSNorm(dst, src backend.Matrix, gain backend.Vector, epsilon float64) {
 	d, s, g := dst.(*matrix), src.(*matrix), gain.(vector)
 	mustEqual("RMSNorm rows", d.rows, s.rows)
 	mustEqual("RMSNorm columns", d.cols, s.cols)
 	mustEqual("RMSNorm gain", len(g), s.cols)
-	b.rowLoop(s.rows, 32, 4*float64(s.cols), func(_, from, to int) {
-		for r := from; r < to; r++ {
-			x, y := s.row(r), d.row(r)
-			inv := float32(1 / math.Sqrt(sumSquares(x)/float64(len(x))+epsilon))
-			for i, v := range x {
-				y[i] = float32(float32(v*inv) * g[i])
-			}
-		}
-	})
-}
-
-// sumSquares adds x[i]² in lanes i mod 8, then the lanes in pairs.
-func sumSquares(x []float32) float64 {
-	var l [8]float64
-	i := 0
-	for ; i+8 <= len(x); i += 8 {
-		v := (*[8]float32)(x[i:])
-		for j := range l {
-			f := float64(v[j])
-			l[j] += f * f // exact product: no fused difference
-		}
-	}
-	for j := 0; i < len(x); i, j = i+1, j+1 {
-		f := float64(x[i])
-		l[j] += f * f
-	}
-	return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+	b.rows(rowJob{kind: normRow, d: d, s: s, gain: g, epsilon: epsilon}, s.rows, 2*float64(s.cols))
 }
 
 // Rope rotates pairs (i, i+Half) of every head.
@@ -187,34 +179,90 @@ func (b *Backend) Rope(x backend.Matrix, heads, headDim int, positions []int32, 
 	m := x.(*matrix)
 	mustEqual("Rope columns", m.cols, heads*headDim)
 	mustEqual("Rope positions", len(positions), m.rows)
-	half := table.Half
-	if 2*half > headDim {
+	if 2*table.Half > headDim {
 		panic("cpu backend: RoPE rotates more dimensions than a head has")
 	}
-	b.rowLoop(m.rows, 64, 6*float64(m.cols), func(_, from, to int) {
-		for r := from; r < to; r++ {
-			p := int(positions[r])
-			cos, sin := table.Cos[p*half:(p+1)*half], table.Sin[p*half:(p+1)*half]
-			row := m.row(r)
-			for h := 0; h < heads; h++ {
-				lo, hi := row[h*headDim:][:half], row[h*headDim+half:][:half]
-				for i, c := range cos {
-					s := sin[i]
-					u, v := lo[i], hi[i]
-					lo[i] = float32(u*c) - float32(v*s)
-					hi[i] = float32(v*c) + float32(u*s)
-				}
-			}
-		}
-	})
+	b.rows(rowJob{kind: ropeRow, d: m, heads: heads, headDim: headDim, positions: positions, table: table}, m.rows, 4*float64(m.cols))
 }
 
 // SiluMul computes gate*sigmoid(gate)*up into gate.
 func (b *Backend) SiluMul(gate, up backend.Matrix) {
 	g, u := gate.(*matrix), up.(*matrix)
 	mustEqual("SiluMul size", len(g.data), len(u.data))
-	b.rowLoop(g.rows, 16, 20*float64(g.cols), func(_, from, to int) {
-		x, y := g.data[from*g.cols:to*g.cols], u.data[from*g.cols:to*g.cols]
-		b.kernel.elements.silu(x, y)
-	})
+	b.rows(rowJob{kind: siluRow, d: g, s: u}, g.rows, 40*float64(g.cols))
+}
+
+// rowJob is an operation on each row of d by itself.
+type rowJob struct {
+	kind           rowKind
+	d, s           *matrix
+	gain           vector
+	epsilon        float64
+	heads, headDim int
+	positions      []int32
+	table          *backend.RopeTable
+	ids            []int32
+	dense          *denseWeight
+	b              *Backend
+	block          int // rows of an item
+}
+
+type rowKind int
+
+const (
+	normRow rowKind = iota
+	embedRow
+	ropeRow
+	siluRow
+)
+
+// rows runs j over n rows; cost is that of a row in floating-point operations
+// at the speed of a product.
+func (b *Backend) rows(j rowJob, n int, cost float64) {
+	j.b = b
+	j.block = max(1, min(64, n/(2*b.pool.workers)))
+	b.rowJob = j
+	b.pool.run((n+j.block-1)/j.block, 8*cost*float64(n), &b.rowJob)
+	b.rowJob = rowJob{}
+}
+
+func (j *rowJob) item(_, i int) {
+	cols := j.d.cols
+	from := i * j.block
+	to := min(j.d.rows, from+j.block)
+	y := j.d.data[from*cols : to*cols]
+	e := j.b.kernel.elements
+	switch j.kind {
+	case normRow:
+		e.norm(y, j.s.data[from*cols:to*cols], to-from, cols, j.gain, j.epsilon)
+	case siluRow:
+		e.silu(y, j.s.data[from*cols:to*cols])
+	case embedRow:
+		for r := from; r < to; r++ {
+			id := int(j.ids[r])
+			panel := j.dense.panels.data[id/panelWidth*j.dense.panels.stride+id%panelWidth:]
+			for k := range j.d.row(r) {
+				j.d.data[r*cols+k] = panel[k*panelWidth]
+			}
+		}
+	case ropeRow:
+		for r := from; r < to; r++ {
+			rotate(j.d.row(r), j.heads, j.headDim, int(j.positions[r]), j.table)
+		}
+	}
+}
+
+// rotate turns the pairs of a row by the angles of position p.
+func rotate(row []float32, heads, headDim, p int, table *backend.RopeTable) {
+	half := table.Half
+	cos, sin := table.Cos[p*half:(p+1)*half], table.Sin[p*half:(p+1)*half]
+	for h := 0; h < heads; h++ {
+		lo, hi := row[h*headDim:][:half], row[h*headDim+half:][:half]
+		for i, c := range cos {
+			s := sin[i]
+			u, v := lo[i], hi[i]
+			lo[i] = float32(u*c) - float32(v*s)
+			hi[i] = float32(v*c) + float32(u*s)
+		}
+	}
 }

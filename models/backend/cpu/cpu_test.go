@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
+	"time"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
@@ -62,66 +64,103 @@ func TestExp(t *testing.T) {
 	}
 }
 
-// tileCase runs every kernel on one tile between guard zones and compares it
-// with plain Go bit for bit.
-func tileCase(t *testing.T, rows, panelCount, k int, accumulate bool, seed uint64) {
+const guard = 64
+
+// guarded returns n random values between guard zones of NaN.
+func guarded(r *rand.Rand, n int) []float32 {
+	v := make([]float32, n+2*guard)
+	for i := range v {
+		v[i] = float32(math.NaN())
+	}
+	for i := guard; i < guard+n; i++ {
+		v[i] = float32(r.NormFloat64())
+	}
+	return v
+}
+
+// tileCase runs every kernel on rows x 16*panelCount elements between guard
+// zones, from plain and from packed rows, and compares it with plain Go bit
+// for bit. The product starts at term skip of the packed rows.
+func tileCase(t *testing.T, n, panelCount, skip, k int, accumulate bool, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 9))
-	const guard = 64
-	nan := float32(math.NaN())
-	guarded := func(n int) []float32 {
-		v := make([]float32, n+2*guard)
-		for i := range v {
-			v[i] = nan
+	terms := skip + k
+	lda, ldc, stride := terms+3, panelCount*panelWidth+5, k*panelWidth+32
+	a := guarded(r, n*lda)
+	b := guarded(r, panelCount*stride)
+	c := guarded(r, n*ldc)
+	if seed%3 == 0 { // signed zeros
+		for i := range a {
+			a[i] = float32(math.Copysign(0, float64(a[i])))
 		}
-		for i := guard; i < guard+n; i++ {
-			v[i] = float32(r.NormFloat64())
+		for i := range c {
+			c[i] *= 0
 		}
-		return v
 	}
-	lda, ldc, stride := k+3, panelCount*panelWidth+5, k*panelWidth+32
-	a := guarded(rows * lda)
-	b := guarded(panelCount * stride)
-	c := guarded(rows * ldc)
-	run := func(kr kernel) []float32 {
+	run := func(kr kernel, packed bool) []float32 {
 		out := append([]float32(nil), c...)
-		kr.run(rows, panelCount, k, a[guard:], lda, b[guard:], stride, out[guard:], ldc, accumulate)
+		left := rows{n: n, data: a[guard:], ld: lda}
+		height := 1
+		if packed {
+			height = kr.tiles[0].rows
+			whole := n / height * height
+			if whole == 0 {
+				return nil
+			}
+			buffer := guarded(r, whole*terms)
+			left.packed = buffer[guard : guard+whole*terms]
+			kr.pack(left.packed, height, terms, left.data, lda, 0, whole)
+			for i := range whole * terms {
+				if v := left.data[(i/terms)*lda+i%terms]; v != left.packed[i/terms/height*height*terms+i%terms*height+i/terms%height] {
+					t.Fatalf("%s: packed row %d, term %d is not %v", kr.name, i/terms, i%terms, v)
+				}
+			}
+			for i := range guard {
+				if v := buffer[i]; v == v || buffer[len(buffer)-1-i] == buffer[len(buffer)-1-i] {
+					t.Fatalf("%s: packing %d x %d wrote outside", kr.name, whole, terms)
+				}
+			}
+		}
+		kr.run(left.from(skip, height), terms, panelCount*panelWidth, k, b[guard:], stride, b[guard:], out[guard:], ldc, accumulate)
 		return out
 	}
-	want := run(genericKernel)
+	want := run(genericKernel, false)
 	for _, kr := range microKernels() {
-		if panelCount != 1 && panelCount != kr.wide {
+		if panelCount > kr.wide {
 			continue
 		}
-		for i, v := range run(kr) {
-			if math.Float32bits(v) != math.Float32bits(want[i]) {
-				t.Fatalf("kernel %s, %d rows, %d panels, %d terms, accumulate %v: float %d (guards %d) is %v, plain Go has %v", kr.name, rows, panelCount, k, accumulate, i, guard, v, want[i])
+		for _, packed := range []bool{false, true} {
+			if packed && (kr.packed == 0 || panelCount != kr.wide) {
+				continue
+			}
+			for i, v := range run(kr, packed) {
+				if math.Float32bits(v) != math.Float32bits(want[i]) && (v == v || want[i] == want[i]) {
+					t.Fatalf("kernel %s (packed rows: %v), %d rows, %d panels, %d terms, accumulate %v: float %d (guards %d) is %v, plain Go has %v", kr.name, packed, n, panelCount, k, accumulate, i, guard, v, want[i])
+				}
 			}
 		}
 	}
 }
 
 func TestKernelsEqualPlainGo(t *testing.T) {
-	for rows := 1; rows <= 19; rows++ {
-		for _, p := range []int{1, 3} {
-			for _, k := range []int{1, 2, 7, 64, 256} {
-				tileCase(t, rows, p, k, rows%2 == 0, uint64(rows*1000+k))
+	for n := 1; n <= 19; n++ {
+		for p := 1; p <= maxPanels; p++ {
+			for _, k := range []int{1, 2, 7, 31, 32, 33, 34, 64, 100, 256} {
+				for _, accumulate := range []bool{false, true} {
+					tileCase(t, n, p, n%3, k, accumulate, uint64(n*1000+k))
+				}
 			}
 		}
 	}
+	tileCase(t, 57, 3, 5, 70, true, 4) // more tiles than panels: the prefetching call and the rest
 }
 
 // elementCase runs the element-wise kernels of every instruction set on x
 // between guard zones and compares them with plain Go bit for bit.
 func elementCase(t *testing.T, x, u []float32, scale float32) {
 	t.Helper()
-	const guard = 32
-	nan := float32(math.NaN())
 	guarded := func(v []float32) []float32 {
-		g := make([]float32, len(v)+2*guard)
-		for i := range g {
-			g[i] = nan
-		}
+		g := guarded(rand.New(rand.NewPCG(1, 1)), len(v))
 		copy(g[guard:], v)
 		return g
 	}
@@ -134,7 +173,7 @@ func elementCase(t *testing.T, x, u []float32, scale float32) {
 		sum             float64
 		scaled, exp, si []float32
 	}
-	run := func(e *elementwise) outcome {
+	run := func(e elementwise) outcome {
 		var o outcome
 		o.scaled, o.exp, o.si = guarded(x), guarded(x), guarded(x)
 		o.top = e.max(inside(o.scaled), scale)
@@ -145,7 +184,7 @@ func elementCase(t *testing.T, x, u []float32, scale float32) {
 		e.silu(inside(o.si), u)
 		return o
 	}
-	want := run(nil)
+	want := run(plainGo)
 	for _, k := range microKernels() {
 		got := run(k.elements)
 		if got.top != want.top || math.Float64bits(got.sum) != math.Float64bits(want.sum) && got.sum == got.sum {
@@ -193,21 +232,144 @@ func FuzzElementwise(f *testing.F) {
 	})
 }
 
-func FuzzKernels(f *testing.F) {
-	f.Add(uint8(3), uint8(5), true, uint64(1))
-	f.Fuzz(func(t *testing.T, rows, k uint8, wide bool, seed uint64) {
-		p := 1
-		if wide {
-			p = 3
+// TestProductIndependentOfCut: a large product has the same bits whatever the
+// kernel, the number of workers and the number of rows at once, and those of
+// the definition at blockK.
+func TestProductIndependentOfCut(t *testing.T) {
+	const n, out, in = 530, 819, 530 // more rows than are packed at once, ragged everywhere
+	r := rand.New(rand.NewPCG(6, 6))
+	x, w := make([]float32, n*in), make([]float32, out*in)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	for i := range w {
+		w[i] = float32(r.NormFloat64())
+	}
+	product := func(o Options, rows int) []float32 {
+		b := open(t, o)
+		wt, err := b.NewWeight(backend.Dense{Out: out, In: in, Fill: func(dst []float32, from, to int) error { copy(dst, w[from*in:to*in]); return nil }})
+		if err != nil {
+			t.Fatal(err)
 		}
-		tileCase(t, int(rows)%20+1, p, int(k)+1, seed%2 == 0, seed)
+		xm, _ := b.Alloc(n, in)
+		dst, _ := b.Alloc(n, out)
+		b.Upload(xm, x)
+		for i := 0; i < n; i += rows {
+			to := min(n, i+rows)
+			b.MatMul(dst.Slice(i, to), xm.Slice(i, to), wt, nil, false)
+		}
+		got := make([]float32, n*out)
+		b.Download(got, dst)
+		return got
+	}
+	want := product(Options{Kernel: "go", Workers: 2}, n)
+	for _, at := range []int{0, 17, 818, 819*529 + 800, 819*530 - 1} {
+		total := float32(0)
+		for k0 := 0; k0 < in; k0 += blockK {
+			s := float32(0)
+			for k := k0; k < min(in, k0+blockK); k++ {
+				s += float32(x[at/out*in+k] * w[at%out*in+k])
+			}
+			total += s
+		}
+		if math.Float32bits(total) != math.Float32bits(want[at]) {
+			t.Fatalf("element %d is %v, the definition gives %v", at, want[at], total)
+		}
+	}
+	for _, k := range Kernels() {
+		if k == "go" {
+			continue
+		}
+		for _, c := range [][2]int{{1, n}, {2, n}, {3, n}, {2, 100}, {1, 7}} {
+			for i, v := range product(Options{Kernel: k, Workers: c[0]}, c[1]) {
+				if math.Float32bits(v) != math.Float32bits(want[i]) {
+					t.Fatalf("%s, %d workers, %d rows at once: element %d is %v, plain Go has %v", k, c[0], c[1], i, v, want[i])
+				}
+			}
+		}
+	}
+}
+
+// rowsCase runs softmax and norm of every instruction set on n rows between
+// guard zones and compares them with plain Go bit for bit.
+func rowsCase(t *testing.T, n, first, extra, window, cols int, seed uint64) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 4))
+	padded := roundUp(first+n-1, vectorStep) + extra*vectorStep
+	scores, x, gain := guarded(r, n*padded), guarded(r, n*cols), guarded(r, cols)
+	for i := range scores {
+		scores[i] *= 30
+	}
+	type outcome struct{ weights, inverse, norm []float32 }
+	run := func(e elementwise) outcome {
+		o := outcome{append([]float32(nil), scores...), guarded(rand.New(rand.NewPCG(1, 1)), n), append([]float32(nil), x...)}
+		e.softmax(o.weights[guard:guard+n*padded], n, padded, first, window, .25, o.inverse[guard:guard+n])
+		y := o.norm[guard : guard+n*cols]
+		e.norm(y, y, n, cols, gain[guard:guard+cols], 1e-5)
+		return o
+	}
+	want := run(plainGo)
+	for _, k := range microKernels() {
+		got := run(k.elements)
+		for _, c := range []struct {
+			what       string
+			have, want []float32
+		}{{"weight", got.weights, want.weights}, {"inverse", got.inverse, want.inverse}, {"norm", got.norm, want.norm}} {
+			for i, v := range c.have {
+				if math.Float32bits(v) != math.Float32bits(c.want[i]) && (v == v || c.want[i] == c.want[i]) {
+					t.Fatalf("%s, %d rows, first sees %d of %d, window %d, %d columns: %s %d (guards %d) is %v, plain Go has %v", k.name, n, first, padded, window, cols, c.what, i, guard, v, c.want[i])
+				}
+			}
+		}
+	}
+}
+
+func TestRowsEqualPlainGo(t *testing.T) {
+	for n := 1; n <= attentionRows; n += 3 {
+		for _, first := range []int{1, 2, 15, 16, 17, 31, 100} {
+			for _, cols := range []int{1, 16, 40, 64, 288} {
+				rowsCase(t, n, first, n%3, 0, cols, uint64(n))
+			}
+			rowsCase(t, n, first, 1, first, 16, 7)
+			rowsCase(t, n, first, 0, 5, 32, 8)
+		}
+	}
+}
+
+func FuzzRows(f *testing.F) {
+	f.Add(uint8(3), uint8(5), uint8(1), uint8(0), uint8(64), uint64(1))
+	f.Fuzz(func(t *testing.T, n, first, extra, window, cols uint8, seed uint64) {
+		rowsCase(t, int(n)%attentionRows+1, int(first)+1, int(extra)%3, int(window), int(cols)+1, seed)
 	})
 }
 
-// BenchmarkMatMul reports GFLOP/s of the packed-weight product at shapes of
-// real layers, of every kernel, beside gonum's blas32 in the same run.
+func FuzzKernels(f *testing.F) {
+	f.Add(uint8(3), uint8(5), uint8(1), uint8(2), true, uint64(1))
+	f.Fuzz(func(t *testing.T, n, k, skip, panelCount uint8, accumulate bool, seed uint64) {
+		tileCase(t, int(n)%40+1, int(panelCount)%maxPanels+1, int(skip)%50, int(k)+1, accumulate, seed)
+	})
+}
+
+// peaks are measured once per kernel and number of workers.
+var peaks = map[string]Peak{}
+
+func peakOf(b *testing.B, be *Backend) Peak {
+	key := fmt.Sprintf("%s %d", be.Name(), be.Workers())
+	p, ok := peaks[key]
+	if !ok {
+		p = be.MeasurePeak(20*time.Millisecond, 0)
+		peaks[key] = p
+		b.Logf("%s: %.1f GFLOP/s, %.1f GB/s", key, p.Flops/1e9, p.Bandwidth/1e9)
+	}
+	return p
+}
+
+// BenchmarkMatMul reports the fastest product of a run at shapes of real
+// layers: GFLOP/s, the bytes of weights per second, and both as parts of what
+// the machine reaches in the same run with operands in registers and in a
+// plain read of memory. gonum's blas32 runs beside it.
 func BenchmarkMatMul(b *testing.B) {
-	for _, s := range [][3]int{{256, 512, 512}, {512, 2048, 2048}, {1, 2048, 2048}, {2048, 172, 64}} {
+	for _, s := range [][3]int{{1, 2048, 2048}, {1, 32000, 2048}, {8, 2048, 2048}, {64, 2048, 2048}, {64, 2048, 5632}, {256, 512, 512}, {512, 2048, 2048}, {512, 768, 288}, {2048, 172, 64}} {
 		rows, out, in := s[0], s[1], s[2]
 		r := rand.New(rand.NewPCG(1, 1))
 		x, w := make([]float32, rows*in), make([]float32, out*in)
@@ -218,25 +380,51 @@ func BenchmarkMatMul(b *testing.B) {
 			w[i] = r.Float32()
 		}
 		flop := 2 * float64(rows) * float64(out) * float64(in)
+		report := func(b *testing.B, product func()) (flops, bytes float64) {
+			best := math.Inf(1)
+			for b.Loop() {
+				t := time.Now()
+				product()
+				best = min(best, time.Since(t).Seconds())
+			}
+			flops, bytes = flop/best, 4*float64(out)*float64(in)/best
+			b.ReportMetric(flops/1e9, "best-GFLOP/s")
+			b.ReportMetric(bytes/1e9, "best-GB/s")
+			return flops, bytes
+		}
 		for _, k := range Kernels() {
-			b.Run(fmt.Sprintf("%dx%dx%d/%s", rows, out, in, k), func(b *testing.B) {
-				be := open(b, Options{Kernel: k})
-				wt, _ := be.NewWeight(backend.Dense{Out: out, In: in, Fill: func(dst []float32, from, to int) error { copy(dst, w[from*in:to*in]); return nil }})
-				xm, _ := be.Alloc(rows, in)
-				be.Upload(xm, x)
-				dst, _ := be.Alloc(rows, out)
-				for b.Loop() {
-					be.MatMul(dst, xm, wt, nil, false)
-				}
-				b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-			})
+			for workers := 1; workers <= runtime.GOMAXPROCS(0); workers *= 2 {
+				b.Run(fmt.Sprintf("%dx%dx%d/%s-%d", rows, out, in, k, workers), func(b *testing.B) {
+					be := open(b, Options{Kernel: k, Workers: workers})
+					p := peakOf(b, be)
+					wt, err := be.NewWeight(backend.Dense{Out: out, In: in, Fill: func(dst []float32, from, to int) error { copy(dst, w[from*in:to*in]); return nil }})
+					if err != nil {
+						b.Fatal(err)
+					}
+					xm, _ := be.Alloc(rows, in)
+					be.Upload(xm, x)
+					dst, _ := be.Alloc(rows, out)
+					flops, bytes := report(b, func() { be.MatMul(dst, xm, wt, nil, false) })
+					b.ReportMetric(flops/p.Flops, "of-peak")
+					b.ReportMetric(bytes/p.Bandwidth, "of-bandwidth")
+				})
+			}
 		}
 		b.Run(fmt.Sprintf("%dx%dx%d/gonum", rows, out, in), func(b *testing.B) {
 			dst := make([]float32, rows*out)
-			for b.Loop() {
+			report(b, func() {
 				blas32.Gemm(blas.NoTrans, blas.Trans, 1, blas32.General{Rows: rows, Cols: in, Stride: in, Data: x}, blas32.General{Rows: out, Cols: in, Stride: in, Data: w}, 0, blas32.General{Rows: rows, Cols: out, Stride: out, Data: dst})
-			}
-			b.ReportMetric(flop*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
 		})
+	}
+}
+
+// TestMeasurePeak: the measuring loops of every kernel end and count something.
+func TestMeasurePeak(t *testing.T) {
+	for _, k := range Kernels() {
+		p := open(t, Options{Kernel: k, Workers: 2}).MeasurePeak(time.Millisecond, 1<<20)
+		if !(p.Flops > 0) || !(p.Bandwidth > 0) || math.IsInf(p.Flops, 0) || math.IsInf(p.Bandwidth, 0) {
+			t.Errorf("%s: %+v", k, p)
+		}
 	}
 }

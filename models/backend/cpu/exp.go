@@ -39,19 +39,18 @@ func exp32(x float32) float32 {
 // below takes; the rest of a slice goes through plain Go.
 const vectorStep = 16
 
-// elementwise is the assembly of one instruction set; nil means plain Go.
-type elementwise struct {
-	scaleMax func(x *float32, n int, scale float32) float32
-	expSum   func(x *float32, n int, top float32, y *float32, lanes *[8]float64)
-	siluMul  func(g, u *float32, n int)
-}
+// elementwise names the instruction set of the functions below; the zero
+// value is plain Go. Its methods give the same bits on all of them.
+type elementwise uint8
 
-// scaleMax multiplies x by scale and returns the largest product; x must not
-// be empty.
-func (e *elementwise) max(x []float32, scale float32) float32 {
-	top := float32(math.Inf(-1))
+const plainGo elementwise = 0
+
+// max multiplies x by scale and returns the largest product; x must not be
+// empty.
+func (e elementwise) max(x []float32, scale float32) float32 {
+	top := negativeInfinity
 	n := 0
-	if e != nil {
+	if e != plainGo {
 		if n = len(x) &^ (vectorStep - 1); n > 0 {
 			top = e.scaleMax(&x[0], n, scale)
 		}
@@ -68,10 +67,10 @@ func (e *elementwise) max(x []float32, scale float32) float32 {
 
 // sum returns the sum of exp(x[i]-top) and stores the terms in keep when that
 // is not nil: a float64 sum in eight interleaved lanes, the lanes in pairs.
-func (e *elementwise) sum(x []float32, top float32, keep []float32) float64 {
+func (e elementwise) sum(x []float32, top float32, keep []float32) float64 {
 	var l [8]float64
 	n := 0
-	if e != nil {
+	if e != plainGo {
 		if n = len(x) &^ (vectorStep - 1); n > 0 {
 			var y *float32
 			if keep != nil {
@@ -87,13 +86,66 @@ func (e *elementwise) sum(x []float32, top float32, keep []float32) float64 {
 		}
 		l[i&7] += float64(p) // n is a multiple of 8
 	}
+	return addLanes(&l)
+}
+
+// addLanes is the sum of interleaved partial sums.
+func addLanes(l *[8]float64) float64 {
 	return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
 }
 
+// softmaxCall is the operand of softmaxRows.
+type softmaxCall struct {
+	x       *float32 // scores, in place
+	ld      int      // bytes from row to row
+	rows    int
+	seen    int // keys of the first row, more than 0; each further row sees one more
+	padded  int // elements of a row, a multiple of vectorStep
+	inverse *float32
+	scale   float32
+}
+
+// softmax turns rows of scores at distance padded into weights: row r keeps
+// exp(scale*(x[i])-top) of keys i in [low, first+r), every other weight of its
+// padded ones becomes 0. inverse[r] is 1 / the sum of its weights. window
+// bounds the keys of a row: low = first+r-window (0: no bound).
+func (e elementwise) softmax(x []float32, rows, padded, first, window int, scale float32, inverse []float32) {
+	if e != plainGo && (window == 0 || first+rows-1 <= window) {
+		_, _ = x[rows*padded-1], inverse[rows-1]
+		if first <= 0 || first+rows-1 > padded {
+			panic("cpu backend: softmax rows see more keys than there are")
+		}
+		e.softmaxRows(&softmaxCall{&x[0], 4 * padded, rows, first, padded, &inverse[0], scale})
+		return
+	}
+	for r := range rows {
+		w := x[r*padded : (r+1)*padded]
+		seen := first + r
+		low := 0
+		if window > 0 {
+			low = max(0, seen-window)
+		}
+		// Keys that the row does not see weigh exp(-Inf) = 0: that fills the
+		// last vector without changing a bit of the sum.
+		end := seen
+		if fill := low + (seen-low+vectorStep-1)/vectorStep*vectorStep; fill <= padded {
+			for i := seen; i < fill; i++ {
+				w[i] = negativeInfinity
+			}
+			end = fill
+		}
+		weights := w[low:end]
+		top := e.max(weights, scale)
+		inverse[r] = float32(1 / e.sum(weights, top, weights))
+		clear(w[:low])
+		clear(w[end:])
+	}
+}
+
 // silu computes g*sigmoid(g)*u into g.
-func (e *elementwise) silu(g, u []float32) {
+func (e elementwise) silu(g, u []float32) {
 	n := 0
-	if e != nil {
+	if e != plainGo {
 		if n = len(g) &^ (vectorStep - 1); n > 0 {
 			_ = u[n-1]
 			e.siluMul(&g[0], &u[0], n)
@@ -103,4 +155,50 @@ func (e *elementwise) silu(g, u []float32) {
 		v := g[i]
 		g[i] = float32(v/(1+exp32(-v))) * u[i]
 	}
+}
+
+// normCall is the operand of normRows.
+type normCall struct {
+	x, y       *float32
+	rows, cols int // cols is a multiple of vectorStep
+	gain       *float32
+	epsilon    float64
+}
+
+// norm writes rows of x scaled to unit root mean square, times gain, to y; the
+// mean is a float64 sum in eight interleaved lanes. y may be x.
+func (e elementwise) norm(y, x []float32, rows, cols int, gain []float32, epsilon float64) {
+	if rows == 0 {
+		return
+	}
+	if e != plainGo && cols%vectorStep == 0 {
+		_, _, _ = y[rows*cols-1], x[rows*cols-1], gain[cols-1]
+		e.normRows(&normCall{&x[0], &y[0], rows, cols, &gain[0], epsilon})
+		return
+	}
+	for r := range rows {
+		x, y := x[r*cols:][:cols], y[r*cols:][:cols]
+		inv := float32(1 / math.Sqrt(sumSquares(x)/float64(cols)+epsilon))
+		for i, v := range x {
+			y[i] = float32(v*inv) * gain[i]
+		}
+	}
+}
+
+// sumSquares adds x[i]² in lanes i mod 8, then the lanes in pairs.
+func sumSquares(x []float32) float64 {
+	var l [8]float64
+	i := 0
+	for ; i+8 <= len(x); i += 8 {
+		v := (*[8]float32)(x[i:])
+		for j := range l {
+			f := float64(v[j])
+			l[j] += f * f // exact product: no fused difference
+		}
+	}
+	for j := 0; i < len(x); i, j = i+1, j+1 {
+		f := float64(x[i])
+		l[j] += f * f
+	}
+	return addLanes(&l)
 }

@@ -4,43 +4,6 @@ package cpu
 
 import "golang.org/x/sys/cpu"
 
-//go:generate go run ./kernelgen gemm_amd64.s
-
-// The kernels equal microGeneric for their tile; see kernelgen.
-
-//go:noescape
-func micro8x48avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro4x48avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro2x48avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro1x48avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro8x16avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro4x16avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro2x16avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro1x16avx512(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro4x16avx2(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro2x16avx2(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
-//go:noescape
-func micro1x16avx2(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
-
 //go:noescape
 func scaleMaxavx512(x *float32, n int, scale float32) float32
 
@@ -59,6 +22,82 @@ func expSumavx2(x *float32, n int, top float32, y *float32, lanes *[8]float64)
 //go:noescape
 func siluMulavx2(gate, up *float32, n int)
 
+//go:noescape
+func softmaxRowsavx512(t *softmaxCall)
+
+//go:noescape
+func normRowsavx512(t *normCall)
+
+//go:noescape
+func softmaxRowsavx2(t *softmaxCall)
+
+//go:noescape
+func normRowsavx2(t *normCall)
+
+//go:noescape
+func peakavx512(n int)
+
+//go:noescape
+func readMemoryavx512(x *float32, n int)
+
+//go:noescape
+func peakavx2(n int)
+
+//go:noescape
+func readMemoryavx2(x *float32, n int)
+
+//go:noescape
+func packRowsavx2(dst *float32, k int, a *float32, lda int)
+
+// packRows packs eight rows of k terms, a positive multiple of 8.
+func packRows(dst *float32, k int, a *float32, lda int) { packRowsavx2(dst, k, a, lda) }
+
+// The instruction sets of the element-wise functions; their methods call the
+// assembly directly, so that operands stay on the caller's stack.
+const (
+	avx512 elementwise = 1
+	avx2   elementwise = 2
+)
+
+func (e elementwise) scaleMax(x *float32, n int, scale float32) float32 {
+	if e == avx512 {
+		return scaleMaxavx512(x, n, scale)
+	}
+	return scaleMaxavx2(x, n, scale)
+}
+
+func (e elementwise) expSum(x *float32, n int, top float32, y *float32, lanes *[8]float64) {
+	if e == avx512 {
+		expSumavx512(x, n, top, y, lanes)
+	} else {
+		expSumavx2(x, n, top, y, lanes)
+	}
+}
+
+func (e elementwise) softmaxRows(t *softmaxCall) {
+	if e == avx512 {
+		softmaxRowsavx512(t)
+	} else {
+		softmaxRowsavx2(t)
+	}
+}
+
+func (e elementwise) siluMul(gate, up *float32, n int) {
+	if e == avx512 {
+		siluMulavx512(gate, up, n)
+	} else {
+		siluMulavx2(gate, up, n)
+	}
+}
+
+func (e elementwise) normRows(t *normCall) {
+	if e == avx512 {
+		normRowsavx512(t)
+	} else {
+		normRowsavx2(t)
+	}
+}
+
 // microKernels returns the kernels this CPU can run, fastest first, ending
 // with plain Go.
 func microKernels() []kernel {
@@ -66,24 +105,29 @@ func microKernels() []kernel {
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
 		ks = append(ks, kernel{
 			name: "avx512", wide: 3,
-			elements: &elementwise{scaleMaxavx512, expSumavx512, siluMulavx512},
+			elements: avx512, masks: true,
 			tiles: []tile{
-				{8, [2]microAsm{micro8x16avx512, micro8x48avx512}},
-				{4, [2]microAsm{micro4x16avx512, micro4x48avx512}},
-				{2, [2]microAsm{micro2x16avx512, micro2x48avx512}},
-				{1, [2]microAsm{micro1x16avx512, micro1x48avx512}},
+				{8, [maxPanels]tileKernel{idtile8x16avx512, idtile8x32avx512, idtile8x48avx512}},
+				{4, [maxPanels]tileKernel{idtile4x16avx512, idtile4x32avx512, idtile4x48avx512}},
+				{2, [maxPanels]tileKernel{idtile2x16avx512, idtile2x32avx512, idtile2x48avx512}},
+				{1, [maxPanels]tileKernel{idtile1x16avx512, idtile1x32avx512, idtile1x48avx512}},
 			},
+			packed: idtile8x48packedavx512, packs: true,
+			limits: limits{peak: peakavx512, peakFlop: 24 * 16 * 2, read: readMemoryavx512},
 		})
 	}
 	if cpu.X86.HasAVX2 {
 		ks = append(ks, kernel{
 			name: "avx2", wide: 1,
-			elements: &elementwise{scaleMaxavx2, expSumavx2, siluMulavx2},
+			elements: avx2,
 			tiles: []tile{
-				{4, [2]microAsm{micro4x16avx2, micro4x16avx2}},
-				{2, [2]microAsm{micro2x16avx2, micro2x16avx2}},
-				{1, [2]microAsm{micro1x16avx2, micro1x16avx2}},
+				{6, [maxPanels]tileKernel{idtile6x16avx2}},
+				{4, [maxPanels]tileKernel{idtile4x16avx2}},
+				{2, [maxPanels]tileKernel{idtile2x16avx2}},
+				{1, [maxPanels]tileKernel{idtile1x16avx2}},
 			},
+			packed: idtile6x16packedavx2,
+			limits: limits{peak: peakavx2, peakFlop: 12 * 8 * 2, read: readMemoryavx2},
 		})
 	}
 	return append(ks, genericKernel)

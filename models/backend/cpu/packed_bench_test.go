@@ -82,8 +82,8 @@ func BenchmarkNarrow(b *testing.B) {
 				for _, name := range []string{"float32", "bfloat16", "float16", "int8/0", "int6/64", "int4/0", "int4/64", "codebook/64", "int3/64", "int2/64"} {
 					w := ws[name]
 					b.Run(fmt.Sprintf("%s-%d/%d-rows/%s", k, workers, rows, name), func(b *testing.B) {
-						x := &matrix{rows, in, randomFloats(rand.New(rand.NewPCG(3, 3)), rows*in)}
-						dst := &matrix{rows, out, make([]float32, rows*out)}
+						x := &matrix{rows: rows, cols: in, data: randomFloats(rand.New(rand.NewPCG(3, 3)), rows*in)}
+						dst := &matrix{rows: rows, cols: out, data: make([]float32, rows*out)}
 						for b.Loop() {
 							be.MatMul(dst, x, w, nil, false)
 						}

@@ -119,7 +119,7 @@ func equalWeights(t *testing.T, name string, out, in int, seed uint64, values []
 		t.Fatal(err)
 	}
 	use := func(b *Backend, w backend.Weight, rows int, accumulate bool) []float32 {
-		xm, dst := &matrix{rows, in, x[:rows*in]}, &matrix{rows, out, slices.Clone(start[:rows*out])}
+		xm, dst := &matrix{rows: rows, cols: in, data: x[:rows*in]}, &matrix{rows: rows, cols: out, data: slices.Clone(start[:rows*out])}
 		var v backend.Vector
 		if rows%3 == 0 {
 			v = vector(bias)
@@ -129,7 +129,7 @@ func equalWeights(t *testing.T, name string, out, in int, seed uint64, values []
 		for i := range ids {
 			ids[i] = int32((i*7 + rows) % out)
 		}
-		e := &matrix{rows, in, make([]float32, rows*in)}
+		e := &matrix{rows: rows, cols: in, data: make([]float32, rows*in)}
 		b.Embed(e, w, ids)
 		return append(dst.data, e.data...)
 	}
@@ -281,16 +281,13 @@ func halfCase(t *testing.T, e backend.Element, k int, seed uint64) {
 		}
 		for _, tile := range kernels.tiles {
 			for i, fn := range tile.fn {
-				if fn == nil {
-					continue
-				}
 				n := i + 1
 				lda, ldc := k+3, n*panelWidth+5
 				a, c := guardedFloats(r, tile.rows*lda), guardedFloats(r, tile.rows*ldc)
 				want := slices.Clone(c)
 				for q := range n {
 					for k0 := 0; k0 < k; k0 += blockK {
-						microGeneric(tile.rows, min(blockK, k-k0), a[guardFloats+k0:], lda, wide[q*stride+k0*panelWidth:], want[guardFloats+q*panelWidth:], ldc, true)
+						tileGeneric(tile.rows, min(blockK, k-k0), a[guardFloats+k0:], lda, wide[q*stride+k0*panelWidth:], want[guardFloats+q*panelWidth:], ldc, true)
 					}
 				}
 				fn(k, &a[guardFloats], lda, &b[0], stride, &c[guardFloats], ldc)
@@ -334,7 +331,7 @@ func packedCase(t *testing.T, bits int, codebook bool, blocks, group int, seed u
 			a, c := guardedFloats(r, tile.rows*lda), guardedFloats(r, tile.rows*ldc)
 			want := slices.Clone(c)
 			for k0 := 0; k0 < k; k0 += blockK {
-				microGeneric(tile.rows, blockK, a[guardFloats+k0:], lda, plain[k0*panelWidth:], want[guardFloats:], ldc, true)
+				tileGeneric(tile.rows, blockK, a[guardFloats+k0:], lda, plain[k0*panelWidth:], want[guardFloats:], ldc, true)
 			}
 			span, left := w.spans(0)
 			scales, zeros, table := w.grids(1, 0, k)

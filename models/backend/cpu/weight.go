@@ -53,15 +53,7 @@ func (b *Backend) Embed(dst backend.Matrix, table backend.Weight, ids []int32) {
 	mustEqual("Embed columns", d.cols, table.In())
 	switch t := table.(type) {
 	case *denseWeight:
-		b.rowLoop(d.rows, 64, float64(d.cols), func(_, from, to int) {
-			for r := from; r < to; r++ {
-				id := int(ids[r])
-				panel := t.panels.data[id/panelWidth*t.panels.stride+id%panelWidth:]
-				for k := range d.row(r) {
-					d.data[r*d.cols+k] = panel[k*panelWidth]
-				}
-			}
-		})
+		b.rows(rowJob{kind: embedRow, d: d, ids: ids, dense: t}, d.rows, float64(d.cols))
 	case narrow:
 		b.rowLoop(d.rows, 64, 4*float64(d.cols), func(_, from, to int) {
 			for r := from; r < to; r++ {
@@ -100,29 +92,20 @@ func (b *Backend) MatMul(dst, src backend.Matrix, w backend.Weight, bias backend
 }
 
 func (b *Backend) matMul(d, s *matrix, weight backend.Weight, accumulate bool) {
-	if n, ok := weight.(narrow); ok {
-		b.multiplyNarrow(d, s, n, accumulate)
-		return
+	switch w := weight.(type) {
+	case *denseWeight:
+		b.product.dense = w
+		b.multiplyWeight(d, s, w, accumulate)
+	case narrow:
+		if s.rows <= fewRows {
+			b.multiplyFew(d, s, w, accumulate)
+			break
+		}
+		b.product.narrow = w
+		b.multiplyWeight(d, s, w, accumulate)
 	}
-	w := weight.(*denseWeight)
-	const colsPerTask = 2 * maxPanels // panels
-	np := (w.out + panelWidth - 1) / panelWidth
-	colTasks := (np + colsPerTask - 1) / colsPerTask
-	rowBlock := s.rows
-	// Enough tasks for every worker; rows are cut only when columns do not do.
-	for colTasks*((s.rows+rowBlock-1)/rowBlock) < 4*b.pool.workers && rowBlock > 64 {
-		rowBlock = (rowBlock/2 + maxRows - 1) / maxRows * maxRows
-	}
-	rowTasks := (s.rows + rowBlock - 1) / rowBlock
-	cost := 2 * float64(s.rows) * float64(w.in) * float64(w.out)
-	b.pool.do(rowTasks*colTasks, cost, func(worker, task int) {
-		r0 := task / colTasks * rowBlock
-		r1 := min(s.rows, r0+rowBlock)
-		from := task % colTasks * colsPerTask
-		to := min(np, from+colsPerTask)
-		b.kernel.multiply(r1-r0, w.in, s.data[r0*s.cols:], s.cols, w.panels, from, to, d.data[r0*d.cols:], d.cols, accumulate, b.scratch[worker].edge[:])
-	})
-	runtime.KeepAlive(w)
+	b.product = productJob{}
+	runtime.KeepAlive(weight)
 }
 
 func grow[T any](s []T, n int) []T {

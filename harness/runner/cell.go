@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"splitbench/compress"
@@ -346,7 +347,11 @@ func metrics(p *Prepared, rows []results.Row) ([]results.Metric, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range p.Info.Metrics {
+		names := p.Info.Metrics
+		if slices.Contains(names, tasks.MetricAccNorm) {
+			names = append(slices.Clone(names), tasks.MetricAccToken)
+		}
+		for _, name := range names {
 			var xs []float64
 			for _, v := range verdicts {
 				x, ok := v.Metric(name)
@@ -400,7 +405,7 @@ func judge(p *Prepared, rows []results.Row) ([]tasks.DocResult, error) {
 		}
 		var scores []tasks.ChoiceScore
 		for range u.Rows {
-			scores = append(scores, tasks.ChoiceScore{LogProb: rows[next].LogProb, Greedy: rows[next].Greedy})
+			scores = append(scores, tasks.ChoiceScore{LogProb: rows[next].LogProb, Greedy: rows[next].Greedy, Tokens: int(rows[next].Tokens)})
 			next++
 		}
 		out = append(out, tasks.Judge(p.Info, p.Protocol, *u.Doc, scores))

@@ -81,7 +81,9 @@ func OutcomeKey(m spec.Method, layers, longest int) (string, error) {
 // acting clears the options that have no effect beside the others.
 func acting(o compress.Options) compress.Options {
 	top := o.MaxActivationBits - 1
-	o.Threshold = max(0, float64(float32(o.Threshold)))
+	if o.ThresholdBy == "value" {
+		o.Threshold = max(0, float64(float32(o.Threshold)))
+	}
 	o.Delta = float64(float32(o.Delta))
 	o.LowerBound = min(o.LowerBound, top)
 	if o.Search == "fixed" || o.LowerBound == top {

@@ -67,9 +67,20 @@ func (p *progress) expect(tokens int64) {
 	defer p.mu.Unlock()
 	p.pending--
 	p.total += tokens
-	if p.bar != nil {
-		p.bar.ChangeMax64(max(p.total, 1))
+	p.stretch()
+}
+
+// stretch sets the length of the bar; while cells are not counted it stays
+// ahead of what is done. p.mu is held.
+func (p *progress) stretch() {
+	if p.bar == nil {
+		return
 	}
+	length := max(p.total, 1)
+	if p.pending > 0 {
+		length = max(p.total, p.done) + 1
+	}
+	p.bar.ChangeMax64(length)
 }
 
 func (p *progress) cell(j job) {
@@ -148,6 +159,7 @@ func (p *progress) count(prep *Prepared, units []Unit, rows []results.Row, compu
 	}
 	p.show()
 	if p.bar != nil {
+		p.stretch()
 		p.bar.Add64(n)
 	}
 }

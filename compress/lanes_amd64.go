@@ -18,12 +18,18 @@ var hasLanes512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512
 // laneTables are the tables of a laneModel as vectors of 16-bit words. kernelgen
 // knows the offsets of the fields.
 type laneTables struct {
-	// The search for a slot: bounds by context; by context*4 + quarter, the
-	// first and last being those of the quarter; and, with more than 16 symbols,
-	// by context*16 + sixteenth.
-	split1 [3][32]uint16
-	split2 [5][32]uint16
-	split3 [64]uint16
+	// The search for a slot by differences: starts of the groups of 4 symbols
+	// after the first, by context; starts of the symbols of a group and its
+	// end, and its last symbol, by groupIndex.
+	groups [7][32]uint16
+	bounds [5][32]uint16
+	last   [32]uint16
+	// The search by comparisons, of context 0: starts of the quarters of the
+	// alphabet after the first; in a quarter those of its quarters, and in
+	// these that of the second half.
+	quarter [32]uint16
+	split   [3][32]uint16
+	half    [32]uint16
 	// Frequency and start of the symbols of context 0.
 	freq, start [32]uint16
 	// The fields of encodeFields, indexed by context*16 + symbol, or context*32
@@ -39,39 +45,54 @@ func (m *laneModel) buildVector() bool {
 }
 
 func (t *laneTables) build(m *laneModel) {
-	step := 1 // symbols of the narrowest group
-	if m.alphabet > 16 {
-		step = 2
+	size := 16 // of the alphabet in the kernels
+	if m.alphabet > size {
+		size = laneSymbols
 	}
-	copy(t.freq[:], m.freq[:])
-	copy(t.start[:], m.start[:])
 	for c := range laneContexts {
-		bound := func(symbol int) uint16 {
+		start := func(symbol int) uint16 {
 			if symbol >= laneSymbols {
 				return probOne
 			}
 			return m.start[c*laneSymbols+symbol]
 		}
-		for i := range t.split1 {
-			t.split1[i][c] = bound(4 * step * (i + 1))
+		for group := range size / 4 {
+			if group > 0 {
+				t.groups[group-1][c] = start(4 * group)
+			}
+			at := groupIndex(c, size/4-1-group)
+			for i := range t.bounds {
+				t.bounds[i][at] = start(4*group + i)
+			}
+			t.last[at] = uint16(4*group + 3)
 		}
-		for q := range 4 {
-			for i := range t.split2 {
-				t.split2[i][4*c+q] = bound(step * (4*q + i))
+		for s := range size {
+			i := c*laneSymbols + s
+			for field, v := range encodeFields(m.freq[i], m.start[i]) {
+				t.encode[field][size*c+s] = v
+			}
+		}
+		if c > 0 {
+			continue
+		}
+		copy(t.freq[:], m.freq[:])
+		copy(t.start[:], m.start[:])
+		step := size / 16
+		for i := range 3 {
+			t.quarter[i] = start(4 * step * (i + 1))
+			for q := range 4 {
+				t.split[i][q] = start(step * (4*q + i + 1))
 			}
 		}
 		for i := range 16 {
-			t.split3[16*c+i] = bound(2*i + 1)
-		}
-		for s := range 16 * step {
-			i := c*laneSymbols + s
-			f := encodeFields(m.freq[i], m.start[i])
-			for field, v := range f {
-				t.encode[field][16*step*c+s] = v
-			}
+			t.half[i] = start(2*i + 1)
 		}
 	}
 }
+
+// groupIndex is where the kernels look up a group of 4 symbols, given how many
+// groups come after it.
+func groupIndex(context, after int) int { return context&1 | after<<1 | context>>1<<4 }
 
 // encodeFields returns what an encoder kernel needs of a symbol: freq-1 | inc<<15,
 // start | shift<<12, and the low and high word of the reciprocal, with

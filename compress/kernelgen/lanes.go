@@ -4,13 +4,16 @@ import "fmt"
 
 // Offsets into laneTables of lanes_amd64.go, in bytes.
 const (
-	offSplit1  = 0       // [3][32]uint16: by context
-	offSplit2  = 3 * 64  // [5][32]uint16: by context*4 + quarter
-	offSplit3  = 8 * 64  // [64]uint16: by context*16 + sixteenth
-	offFreq    = 10 * 64 // [32]uint16: by symbol, context 0
-	offStart   = 11 * 64 // [32]uint16
-	offEncode  = 12 * 64 // [4][128]uint16: freq-1, start, reciprocal low and high
-	encodeSize = 4 * 64  // bytes of one of them
+	offWide    = 0                // [7][32]uint16: starts of the groups of 4 symbols after the first, by context
+	offBounds  = offWide + 7*64   // [5][32]uint16: starts of the symbols of a group and its end, by groupIndex
+	offLast    = offBounds + 5*64 // [32]uint16: last symbol of a group, by groupIndex
+	offQuarter = offLast + 64     // [32]uint16: starts of the quarters after the first
+	offSplit   = offQuarter + 64  // [3][32]uint16: in a quarter, by quarter
+	offHalf    = offSplit + 3*64  // [32]uint16: in a half of that, by sixteenth
+	offFreq    = offHalf + 64     // [32]uint16: by symbol, context 0
+	offStart   = offFreq + 64     // [32]uint16
+	offEncode  = offStart + 64    // [4][128]uint16: the words of encodeFields
+	encodeSize = 4 * 64           // bytes of one of them
 )
 
 // Lanes returns the text of lanes_amd64.s.
@@ -96,28 +99,37 @@ func maskLanes(e *emitter) {
 	e.f("KMOVW AX, K5")
 }
 
-// decodeTables loads what the search needs into registers.
-type decodeTables struct {
-	split1, split2 []string
-	split3         []string
-	freq, start    string
-	slotMask, one  string
-	fields         string // mask of the symbol in an index with its context
-}
-
 func (k laneKernel) decode(e *emitter)      { k.decodeLoop(e, true) }
 func (k laneKernel) decodeStart(e *emitter) { k.decodeLoop(e, false) }
+
+// decodeTables are the registers that a group reads.
+type decodeTables struct {
+	slotMask, one string
+	// Of the search by differences.
+	first                           []string // starts of the groups; empty where they depend on the context
+	bounds                          []string
+	last                            string
+	bit13, bit14, bit15, bits12to13 string
+	zero                            string
+	// Of the search by comparisons.
+	quarter, split []string
+	half           string
+	freq, start    string
+}
 
 // decodeLoop writes a decoder. A state is two words, high and low, in vectors of
 // 32 lanes, so that a search, a lookup and a renormalisation are single
 // operations on 32 lanes:
 //
-//	slot = low & 4095, found among the starts of the symbols by comparing with
-//	three of them at once, twice (and once more with one);
+//	slot = low & 4095, found among the starts of the symbols;
 //	x>>12 = yh<<16 + yl; x = freq*(x>>12) + slot - start.
 //
 // A lane takes a word when its high word is 0: the low word moves up and the
 // next word comes in below.
+//
+// One group of 32 lanes waits for its own results, so its search takes the
+// shortest way (searchDifferences). Several groups of one context fill the time
+// and take the one of the fewest operations (searchComparisons).
 func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	verb := "laneDecode"
 	if !renormalise {
@@ -129,34 +141,13 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	var t decodeTables
 	load := func(off int) string {
 		r := e.take()
-		if !k.contexts && off < offSplit2 {
-			e.f("VPBROADCASTW %d(R11), %s", off, r)
-		} else {
-			e.f("VMOVDQU64 %d(R11), %s", off, r)
-		}
+		e.f("VMOVDQU64 %d(R11), %s", off, r)
 		return r
 	}
-	// With several groups the lookup of frequency and start at the end costs
-	// fewer operations than keeping both bounds of the search.
-	lookup := !k.contexts && k.groups > 1
-	for i := range 3 {
-		t.split1 = append(t.split1, load(offSplit1+64*i))
-	}
-	for i := range 5 {
-		if lookup && (i == 0 || i == 4) {
-			t.split2 = append(t.split2, "")
-			continue
-		}
-		t.split2 = append(t.split2, load(offSplit2+64*i))
-	}
-	if k.wide {
-		t.split3 = append(t.split3, load(offSplit3))
-		if k.contexts {
-			t.split3 = append(t.split3, load(offSplit3+64))
-		}
-	}
-	if lookup {
-		t.freq, t.start = load(offFreq), load(offStart)
+	repeat := func(off int) string {
+		r := e.take()
+		e.f("VPBROADCASTW %d(R11), %s", off, r)
+		return r
 	}
 	constant := func(v int) string {
 		r := e.take()
@@ -165,11 +156,34 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 		return r
 	}
 	t.slotMask, t.one = constant(4095), constant(1)
-	if k.contexts {
-		t.fields = constant(15)
+	compare := !k.contexts && k.groups > 1
+	if compare {
+		for i := range 3 {
+			t.quarter = append(t.quarter, repeat(offQuarter+2*i))
+			t.split = append(t.split, load(offSplit+64*i))
+		}
 		if k.wide {
-			e.give(t.fields)
-			t.fields = constant(31)
+			t.half = load(offHalf)
+		}
+		t.freq, t.start = load(offFreq), load(offStart)
+	} else {
+		for i := range 5 {
+			t.bounds = append(t.bounds, load(offBounds+64*i))
+		}
+		t.last = load(offLast)
+		t.bit13, t.bits12to13 = constant(1<<13), constant(3<<12)
+		if k.wide {
+			t.bit14 = constant(1 << 14)
+		}
+		if k.contexts {
+			t.bit15 = constant(1 << 15)
+		}
+		if !k.contexts {
+			t.zero = e.take()
+			e.f("VPXORQ %[1]s, %[1]s, %[1]s", t.zero)
+			for i := range k.firsts() {
+				t.first = append(t.first, repeat(offWide+64*i))
+			}
 		}
 	}
 	if k.partial {
@@ -197,7 +211,15 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 		e.jump("JGT", "done")
 	}
 	for g := range k.groups {
-		k.decodeGroup(e, &t, g, high[g], low[g], lookup, renormalise)
+		slot := e.take()
+		e.f("VPANDQ %s, %s, %s", t.slotMask, low[g], slot)
+		var symbol, freq, rest string
+		if compare {
+			symbol, freq, rest = k.searchComparisons(e, &t, slot)
+		} else {
+			symbol, freq, rest = k.searchDifferences(e, &t, g, slot)
+		}
+		k.decodeGroup(e, &t, g, high[g], low[g], symbol, freq, rest, renormalise)
 	}
 	step := fmt.Sprintf("$%d", 32*k.groups)
 	if k.partial {
@@ -210,10 +232,10 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	e.f("DECQ R10")
 	e.jump("JMP", "loop")
 	e.label("done")
-	joinLow, joinHigh := e.take(), e.take()
-	e.f("VMOVDQU64 joinLow<>(SB), %s", joinLow)
-	e.f("VMOVDQU64 joinHigh<>(SB), %s", joinHigh)
 	for g := range k.groups {
+		joinLow, joinHigh := e.take(), e.take()
+		e.f("VMOVDQU64 joinLow<>(SB), %s", joinLow)
+		e.f("VMOVDQU64 joinHigh<>(SB), %s", joinHigh)
 		e.f("VPERMI2W %s, %s, %s", high[g], low[g], joinLow)
 		e.f("VPERMI2W %s, %s, %s", high[g], low[g], joinHigh)
 		if k.partial {
@@ -223,10 +245,7 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 			e.f("VMOVDQU64 %s, %d(DI)", joinLow, 128*g)
 			e.f("VMOVDQU64 %s, %d(DI)", joinHigh, 128*g+64)
 		}
-		if g < k.groups-1 {
-			e.f("VMOVDQU64 joinLow<>(SB), %s", joinLow)
-			e.f("VMOVDQU64 joinHigh<>(SB), %s", joinHigh)
-		}
+		e.give(joinLow, joinHigh)
 	}
 	e.f("MOVQ R10, left+64(FP)")
 	e.f("MOVQ DX, used+72(FP)")
@@ -234,110 +253,160 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	e.f("RET")
 }
 
-// decodeGroup writes one round of 32 lanes.
-func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low string, lookup, renormalise bool) {
-	const ge, lt = 5, 1
-	slot, words := e.take(), e.take()
-	if renormalise {
-		e.f("VMOVDQU64 (BX)(DX*1), %s", words)
+// firsts returns the number of groups of 4 symbols after the first.
+func (k laneKernel) firsts() int {
+	if k.wide {
+		return 7
 	}
-	e.f("VPANDQ %s, %s, %s", t.slotMask, low, slot)
-	index := e.take()
-	first := t.split1
+	return 3
+}
+
+// The functions of VPTERNLOGD $f, c, b, dst that are used.
+const (
+	xor3      = 0x96 // dst ^ b ^ c
+	keepWhere = 0xe4 // c ? dst : b
+	takeWhere = 0xd8 // c ? b : dst
+)
+
+// searchDifferences finds the symbol of the slot from the differences of the
+// slot and the starts; no operation goes through a mask register. The signs of
+// the differences from the starts of the groups of 4 symbols give the group: n of
+// them are negative, and, as the starts rise, bit 0 of n is the parity of all
+// signs, bit 1 that of every second and bit 2 that of every fourth. Bits 12 to 15
+// of a difference all are its sign, which leaves room to join the bits of n and
+// of the context in one word, groupIndex = the word >> 11:
+//
+//	bit 0: low bit of the context, bits 1-3: n, bit 4: high bit of the context.
+//
+// In the group, slot - start is the least of the differences from its starts,
+// taken as unsigned, and slot - end the greatest, so that their difference is
+// the frequency.
+func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot string) (symbol, freq, rest string) {
+	ternary := func(f int, c, b, dst string) { e.f("VPTERNLOGD $0x%02x, %s, %s, %s", f, c, b, dst) }
+	join, first := t.zero, t.first
 	if k.contexts {
+		context, high := e.take(), e.take()
 		if k.partial {
-			e.f("VPMOVZXBW.Z (R8), K6, %s", index)
+			e.f("VPMOVZXBW.Z (R8), K6, %s", context)
 		} else {
-			e.f("VPMOVZXBW %d(R8), %s", 32*g, index)
+			e.f("VPMOVZXBW %d(R8), %s", 32*g, context)
 		}
-		first = nil
-		for i := range 3 {
-			r := e.take()
-			e.f("VPERMW %s, %s, %s", t.split1[i], index, r)
-			first = append(first, r)
+		for i := range k.firsts() {
+			first = append(first, e.take())
+			e.f("VPERMW %d(R11), %s, %s", offWide+64*i, context, first[i])
 		}
-		e.f("VPSLLW $2, %s, %s", index, index)
+		e.f("VPSLLW $14, %s, %s", context, high)
+		e.f("VPSLLW $11, %s, %s", context, context)
+		ternary(takeWhere, t.bit15, high, context)
+		e.give(high)
+		join = context
 	}
+	var d []string
+	for i := range first {
+		d = append(d, e.take())
+		e.f("VPSUBW %s, %s, %s", first[i], slot, d[i])
+		if k.contexts {
+			e.give(first[i])
+		}
+	}
+	index := d[0]
+	ternary(xor3, d[2], d[1], index)
+	if k.wide {
+		ternary(xor3, d[6], d[5], d[4])
+		ternary(xor3, d[4], d[3], index)
+		ternary(xor3, d[5], d[3], d[1])
+		ternary(keepWhere, t.bit14, join, d[3])
+		if k.contexts {
+			e.give(join)
+		}
+		join = d[3]
+		e.give(d[4], d[5], d[6])
+	}
+	ternary(takeWhere, t.bit13, d[1], index)
+	ternary(keepWhere, t.bits12to13, join, index)
+	if join != t.zero {
+		e.give(join)
+	}
+	e.give(d[1], d[2])
+	e.f("VPSRLW $11, %s, %s", index, index)
+	b := make([]string, 5)
+	for i := range b {
+		b[i] = e.take()
+		e.f("VPERMW %s, %s, %s", t.bounds[i], index, b[i])
+	}
+	symbol = e.take()
+	e.f("VPERMW %s, %s, %s", t.last, index, symbol)
+	e.give(index)
+	for i := range b {
+		e.f("VPSUBW %s, %s, %s", b[i], slot, b[i])
+	}
+	parity, least, most := e.take(), e.take(), e.take()
+	e.f("VPMINUW %s, %s, %s", b[0], b[1], least)
+	e.f("VPMINUW %s, %s, %s", b[2], b[3], parity)
+	e.f("VPMAXUW %s, %s, %s", b[1], b[2], most)
+	e.f("VPMAXUW %s, %s, %s", b[3], b[4], b[4])
+	e.f("VPMINUW %s, %s, %s", parity, least, least)
+	e.f("VPMAXUW %s, %s, %s", b[4], most, most)
+	e.f("VPSUBW %s, %s, %s", most, least, most)
+	// The symbol, off the way of the state.
+	ternary(xor3, b[3], b[2], b[1])
+	ternary(takeWhere, t.bit13, b[2], b[1])
+	e.f("VPANDQ %s, %s, %s", t.bits12to13, b[1], b[1])
+	e.f("VPSRLW $12, %s, %s", b[1], b[1])
+	e.f("VPSUBW %s, %s, %s", b[1], symbol, symbol)
+	e.give(b...)
+	e.give(parity, slot)
+	return symbol, most, least
+}
+
+// searchComparisons finds the symbol of the slot in three steps: the quarter of
+// the alphabet, in it the quarter (of 4 or 8 symbols) by three comparisons each,
+// and with more than 16 symbols the half.
+func (k laneKernel) searchComparisons(e *emitter, t *decodeTables, slot string) (symbol, freq, rest string) {
+	const ge = 5
+	index := e.take()
 	for i := range 3 {
-		e.f("VPCMPUW $%d, %s, %s, K%d", ge, first[i], slot, i+1)
+		e.f("VPCMPUW $%d, %s, %s, K%d", ge, t.quarter[i], slot, i+1)
 	}
+	e.f("VMOVDQU16.Z %s, K1, %s", t.one, index)
+	e.f("VPADDW %s, %s, K2, %s", t.one, index, index)
+	e.f("VPADDW %s, %s, K3, %s", t.one, index, index)
+	bound := e.take()
 	for i := range 3 {
-		if i == 0 && !k.contexts {
-			e.f("VMOVDQU16.Z %s, K1, %s", t.one, index)
-		} else {
-			e.f("VPADDW %s, %s, K%d, %s", t.one, index, i+1, index)
-		}
-	}
-	if k.contexts {
-		e.give(first...)
-	}
-	bound := make([]string, 5) // of the symbols that are left
-	for _, i := range []int{1, 2, 3, 0, 4} {
-		if t.split2[i] != "" {
-			bound[i] = e.take()
-			e.f("VPERMW %s, %s, %s", t.split2[i], index, bound[i])
-		}
-	}
-	for i := range 3 {
-		e.f("VPCMPUW $%d, %s, %s, K%d", ge, bound[i+1], slot, i+1)
-	}
-	if !lookup {
-		// Lower bound in bound[0], upper bound in bound[1].
-		for i := range 3 {
-			e.f("VMOVDQU16 %s, K%d, %s", bound[i+1], i+1, bound[0])
-		}
-		for i := range 3 {
-			e.f("VMOVDQU16 %s, K%d, %s", bound[i+2], i+1, bound[1])
-		}
+		e.f("VPERMW %s, %s, %s", t.split[i], index, bound)
+		e.f("VPCMPUW $%d, %s, %s, K%d", ge, bound, slot, i+1)
 	}
 	e.f("VPSLLW $2, %s, %s", index, index)
 	for i := range 3 {
 		e.f("VPADDW %s, %s, K%d, %s", t.one, index, i+1, index)
 	}
 	if k.wide {
-		middle := e.take()
-		if k.contexts {
-			e.f("VMOVDQA64 %s, %s", index, middle)
-			e.f("VPERMI2W %s, %s, %s", t.split3[1], t.split3[0], middle)
-		} else {
-			e.f("VPERMW %s, %s, %s", t.split3[0], index, middle)
-		}
-		e.f("VPCMPUW $%d, %s, %s, K1", ge, middle, slot)
+		e.f("VPERMW %s, %s, %s", t.half, index, bound)
+		e.f("VPCMPUW $%d, %s, %s, K1", ge, bound, slot)
 		e.f("VPADDW %s, %s, %s", index, index, index)
 		e.f("VPADDW %s, %s, K1, %s", t.one, index, index)
-		if !lookup {
-			e.f("VMOVDQU16 %s, K1, %s", middle, bound[0])
-			e.f("VMOVDQU16 %s, K1, %s", bound[1], middle)
-			bound[1], middle = middle, bound[1]
-		}
-		e.give(middle)
 	}
-	var freq, rest string // frequency, slot - start
-	if lookup {
-		freq, rest = bound[1], bound[2]
-		e.f("VPERMW %s, %s, %s", t.freq, index, freq)
-		e.f("VPERMW %s, %s, %s", t.start, index, rest)
-		e.f("VPSUBW %s, %s, %s", rest, slot, rest)
-		e.give(bound[3])
-	} else {
-		freq, rest = bound[1], slot
-		e.f("VPSUBW %s, %s, %s", bound[0], freq, freq)
-		e.f("VPSUBW %s, %s, %s", bound[0], slot, rest)
-		slot = bound[0]
-		e.give(bound[2], bound[3], bound[4])
-	}
-	if k.contexts {
-		e.f("VPANDQ %s, %s, %s", t.fields, index, index)
-	}
-	bytes := "Y" + index[1:]
-	e.f("VPMOVWB %s, %s", index, bytes)
+	freq = e.take()
+	e.f("VPERMW %s, %s, %s", t.freq, index, freq)
+	e.f("VPERMW %s, %s, %s", t.start, index, bound)
+	e.f("VPSUBW %s, %s, %s", bound, slot, bound)
+	e.give(slot)
+	return index, freq, bound
+}
+
+// decodeGroup writes the rest of a round of 32 lanes: the symbols, the new states
+// and the words.
+func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low, symbol, freq, rest string, renormalise bool) {
+	const lt = 1
+	bytes := "Y" + symbol[1:]
+	e.f("VPMOVWB %s, %s", symbol, bytes)
 	if k.partial {
 		e.f("VMOVDQU8 %s, K6, (SI)", bytes)
 	} else {
 		e.f("VMOVDQU64 %s, %d(SI)", bytes, 32*g)
 	}
-	e.give(index)
-	yl, yh := slot, e.take()
+	e.give(symbol)
+	yl, yh := e.take(), e.take()
 	e.f("VPSHLDW $4, %s, %s, %s", low, high, yl)
 	e.f("VPSRLW $12, %s, %s", high, yh)
 	e.f("VPMULLW %s, %s, %s", yl, freq, low)
@@ -345,24 +414,27 @@ func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low st
 	e.f("VPMULLW %s, %s, %s", yh, freq, yh)
 	e.f("VPADDW %s, %s, %s", rest, low, low)
 	e.f("VPADDW %s, %s, %s", yl, yh, high)
+	e.f("VPCMPUW $%d, %s, %s, K3", lt, rest, low) // carry
 	if renormalise {
-		// The state is below 65536 when the high part is 0 and the sum of the
-		// low parts has no carry.
+		// The state is below 65536 when the high parts sum to 0 and the low
+		// ones have no carry.
+		mask := ""
 		if k.partial {
-			e.f("VPTESTNMW %s, %s, K6, K1", high, high)
-		} else {
-			e.f("VPTESTNMW %s, %s, K1", high, high)
+			mask = "K6, "
 		}
-		e.f("VPCMPUW $%d, %s, %s, K1, K2", ge, rest, low)
+		e.f("VPTESTNMW %s, %s, %sK1", high, high, mask)
+		e.f("KANDND K1, K3, K2")
 	}
-	e.f("VPCMPUW $%d, %s, %s, K3", lt, rest, low)
 	e.f("VPADDW %s, %s, K3, %s", t.one, high, high)
 	if renormalise {
+		words := e.take()
+		e.f("VMOVDQU64 (BX)(DX*1), %s", words)
 		e.f("VMOVDQU16 %s, K2, %s", low, high)
 		e.f("VPEXPANDW %s, K2, %s", words, low)
 		e.f("KMOVD K2, AX")
 		e.f("POPCNTL AX, AX")
 		e.f("LEAQ (DX)(AX*2), DX")
+		e.give(words)
 	}
-	e.give(yl, yh, freq, rest, words)
+	e.give(yl, yh, freq, rest)
 }

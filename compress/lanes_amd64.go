@@ -20,10 +20,9 @@ var hasLanes512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512
 type laneTables struct {
 	// The search for a slot by differences: starts of the groups of 4 symbols
 	// after the first, by context; starts of the symbols of a group and its
-	// end, and its last symbol, by groupIndex.
+	// end, by groupIndex.
 	groups [7][32]uint16
 	bounds [5][32]uint16
-	last   [32]uint16
 	// The search by comparisons, of context 0: starts of the quarters of the
 	// alphabet after the first; in a quarter those of its quarters, and in
 	// these that of the second half.
@@ -61,10 +60,12 @@ func (t *laneTables) build(m *laneModel) {
 				t.groups[group-1][c] = start(4 * group)
 			}
 			at := groupIndex(c, size/4-1-group)
+			if size == 16 {
+				at |= (c & 1) << 3
+			}
 			for i := range t.bounds {
 				t.bounds[i][at] = start(4*group + i)
 			}
-			t.last[at] = uint16(4*group + 3)
 		}
 		for s := range size {
 			i := c*laneSymbols + s
@@ -94,8 +95,9 @@ func (t *laneTables) build(m *laneModel) {
 // groups come after it.
 func groupIndex(context, after int) int { return context&1 | after<<1 | context>>1<<4 }
 
-// encodeFields returns what an encoder kernel needs of a symbol: freq-1 | inc<<15,
-// start | shift<<12, and the low and high word of the reciprocal, with
+// encodeFields returns what an encoder kernel needs of a symbol, as the low and
+// high words of two dwords: start | inc<<12 | shift<<15 | (4096-freq)<<20, and the
+// reciprocal, with
 //
 //	floor(x/freq) = (x + inc) * reciprocal >> 32+shift  for all x < freq<<20.
 //
@@ -111,13 +113,14 @@ func encodeFields(freq, start uint16) [4]uint16 {
 	f := uint64(freq)
 	shift := uint(max(bits.Len(uint(freq-1)), 1) - 1)
 	one := uint64(1) << (32 + shift)
-	r, inc := (one+f-1)/f, uint16(0)
+	r, inc := (one+f-1)/f, uint32(0)
 	if freq == 1 {
 		r, inc = 1<<32-1, 1
 	} else if (f<<20)*(r*f-one) > one {
 		r, inc = one/f, 1
 	}
-	return [4]uint16{freq - 1 | inc<<15, start | uint16(shift)<<12, uint16(r), uint16(r >> 16)}
+	d := uint32(start) | inc<<12 | uint32(shift)<<15 | uint32(probOne-freq)<<20
+	return [4]uint16{uint16(d), uint16(d >> 16), uint16(r), uint16(r >> 16)}
 }
 
 type (

@@ -45,7 +45,9 @@ func (k laneKernel) encodeLoop(e *emitter, emit bool) {
 		return r
 	}
 	t := &tables
-	t.low20, t.low12, t.one = constant(1<<20-1), constant(4095), constant(1)
+	t.low20, t.low12, t.one, t.inc = constant(1<<20-1), constant(4095), constant(1), constant(1<<12)
+	t.zero = e.take()
+	e.f("VPXORQ %[1]s, %[1]s, %[1]s", t.zero)
 	t.halves = e.take()
 	e.f("VMOVDQU pairHalves<>(SB), %s", "Y"+t.halves[1:])
 	if emit {
@@ -111,11 +113,11 @@ func (k laneKernel) encodeLoop(e *emitter, emit bool) {
 
 // encodeTables are the registers that a group reads.
 type encodeTables struct {
-	size              int
-	part              [4][]string
-	low20, low12, one string
-	halves, evens     string
-	upper             string // bit that selects the upper half of 128 entries
+	size                         int
+	part                         [4][]string
+	low20, low12, one, inc, zero string
+	halves, evens                string
+	upper                        string // bit that selects the upper half of 128 entries
 }
 
 // encodeGroup writes one round of 32 lanes. The words written before start at DX.
@@ -168,19 +170,20 @@ func (k laneKernel) encodeGroup(e *emitter, g int, t *encodeTables, state []stri
 		}
 	}
 	e.give(index)
-	// Pairs of words to dwords: freq-1 | inc<<15 | start<<16 | shift<<28, and
-	// the reciprocal.
-	var pair, reciprocal [2]string
+	// Pairs of words to the dwords of encodeFields.
+	var fields, reciprocal [2]string
 	for v, op := range []string{"VPUNPCKLWD", "VPUNPCKHWD"} {
-		pair[v], reciprocal[v] = e.take(), e.take()
-		e.f("%s %s, %s, %s", op, field[1], field[0], pair[v])
+		fields[v], reciprocal[v] = e.take(), e.take()
+		e.f("%s %s, %s, %s", op, field[1], field[0], fields[v])
 		e.f("%s %s, %s, %s", op, field[3], field[2], reciprocal[v])
 	}
 	e.give(field[:]...)
 	for v, x := range state {
+		// A word leaves when x > freq<<20 - 1, the complement of the field
+		// above bit 20 with ones below.
 		limit := e.take()
-		e.f("VPSLLD $20, %s, %s", pair[v], limit)
-		e.f("VPORQ %s, %s, %s", t.low20, limit, limit)
+		e.f("VMOVDQA64 %s, %s", t.low20, limit)
+		e.f("VPTERNLOGD $0xf3, %s, %s, %s", limit, fields[v], limit) // dst | ^b
 		mask := ""
 		if k.partial {
 			mask = fmt.Sprintf("K%d, ", 4+v)
@@ -210,24 +213,23 @@ func (k laneKernel) encodeGroup(e *emitter, g int, t *encodeTables, state []stri
 		if emit {
 			e.f("VPSRLD $16, %s, K%d, %s", x, 1+v, x)
 		}
-		d, r := pair[v], reciprocal[v]
-		u, uo, ro, s := e.take(), e.take(), e.take(), e.take()
-		e.f("VPSRLD $15, %s, %s", d, u)
-		e.f("VPANDQ %s, %s, %s", t.one, u, u)
-		e.f("VPADDD %s, %s, %s", u, x, u)
-		e.f("VPSRLQ $32, %s, %s", r, ro)
-		e.f("VPSRLQ $32, %s, %s", u, uo)
+		d, r := fields[v], reciprocal[v]
+		u, odd, oddR, s := e.take(), e.take(), e.take(), e.take()
+		e.f("VPTESTMD %s, %s, K3", t.inc, d)
+		e.f("VMOVDQA64 %s, %s", x, u)
+		e.f("VPADDD %s, %s, K3, %s", t.one, u, u)
+		e.f("VMOVSHDUP %s, %s", r, oddR)
+		e.f("VMOVSHDUP %s, %s", u, odd)
 		e.f("VPMULUDQ %s, %s, %s", r, u, u)
-		e.f("VPMULUDQ %s, %s, %s", ro, uo, uo)
-		e.f("VPSRLD $28, %s, %s", d, s)
-		e.f("VMOVSHDUP %s, K7, %s", u, uo)
-		e.f("VPSRLVD %s, %s, %s", s, uo, uo)
-		e.f("VPANDND %s, %s, %s", t.low12, d, ro)
-		e.f("VPMULLD %s, %s, %s", ro, uo, uo)
-		e.f("VPSRLD $16, %s, %s", d, s)
-		e.f("VPANDQ %s, %s, %s", t.low12, s, s)
-		e.f("VPADDD %s, %s, %s", s, x, x)
-		e.f("VPADDD %s, %s, %s", uo, x, x)
-		e.give(u, uo, ro, s, d, r)
+		e.f("VPMULUDQ %s, %s, %s", oddR, odd, odd)
+		e.f("VPSRLD $15, %s, %s", d, s)
+		e.f("VMOVSHDUP %s, K7, %s", u, odd)
+		e.f("VPSHRDVD %s, %s, %s", s, t.zero, odd) // shifts by the low five bits
+		e.f("VPSRLD $20, %s, %s", d, s)
+		e.f("VPMULLD %s, %s, %s", s, odd, odd)
+		e.f("VPANDQ %s, %s, %s", t.low12, d, d)
+		e.f("VPADDD %s, %s, %s", d, x, x)
+		e.f("VPADDD %s, %s, %s", odd, x, x)
+		e.give(u, odd, oddR, s, d, r)
 	}
 }

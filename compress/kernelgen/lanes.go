@@ -6,8 +6,7 @@ import "fmt"
 const (
 	offWide    = 0                // [7][32]uint16: starts of the groups of 4 symbols after the first, by context
 	offBounds  = offWide + 7*64   // [5][32]uint16: starts of the symbols of a group and its end, by groupIndex
-	offLast    = offBounds + 5*64 // [32]uint16: last symbol of a group, by groupIndex
-	offQuarter = offLast + 64     // [32]uint16: starts of the quarters after the first
+	offQuarter = offBounds + 5*64 // [32]uint16: starts of the quarters after the first
 	offSplit   = offQuarter + 64  // [3][32]uint16: in a quarter, by quarter
 	offHalf    = offSplit + 3*64  // [32]uint16: in a half of that, by sixteenth
 	offFreq    = offHalf + 64     // [32]uint16: by symbol, context 0
@@ -106,11 +105,12 @@ func (k laneKernel) decodeStart(e *emitter) { k.decodeLoop(e, false) }
 type decodeTables struct {
 	slotMask, one string
 	// Of the search by differences.
-	first                           []string // starts of the groups; empty where they depend on the context
-	bounds                          []string
-	last                            string
-	bit13, bit14, bit15, bits12to13 string
-	zero                            string
+	first                    []string // starts of the groups; empty where they depend on the context
+	bounds                   []string
+	three, largest           string
+	bit13, bit14, bits12to13 string
+	spread                   string
+	zero                     string
 	// Of the search by comparisons.
 	quarter, split []string
 	half           string
@@ -170,13 +170,13 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 		for i := range 5 {
 			t.bounds = append(t.bounds, load(offBounds+64*i))
 		}
-		t.last = load(offLast)
+		t.three, t.largest = constant(3), constant(k.alphabet()-1)
 		t.bit13, t.bits12to13 = constant(1<<13), constant(3<<12)
 		if k.wide {
 			t.bit14 = constant(1 << 14)
 		}
 		if k.contexts {
-			t.bit15 = constant(1 << 15)
+			t.spread = constant(1<<11 | 1<<14)
 		}
 		if !k.contexts {
 			t.zero = e.take()
@@ -253,13 +253,16 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	e.f("RET")
 }
 
-// firsts returns the number of groups of 4 symbols after the first.
-func (k laneKernel) firsts() int {
+// alphabet returns the number of symbols that the tables have room for.
+func (k laneKernel) alphabet() int {
 	if k.wide {
-		return 7
+		return 32
 	}
-	return 3
+	return 16
 }
+
+// firsts returns the number of groups of 4 symbols after the first.
+func (k laneKernel) firsts() int { return k.alphabet()/4 - 1 }
 
 // The functions of VPTERNLOGD $f, c, b, dst that are used.
 const (
@@ -276,7 +279,8 @@ const (
 // of a difference all are its sign, which leaves room to join the bits of n and
 // of the context in one word, groupIndex = the word >> 11:
 //
-//	bit 0: low bit of the context, bits 1-3: n, bit 4: high bit of the context.
+//	bit 0: low bit of the context, bits 1-3: n, bit 4: high bit of the context;
+//	with at most 16 symbols bit 3 repeats bit 0.
 //
 // In the group, slot - start is the least of the differences from its starts,
 // taken as unsigned, and slot - end the greatest, so that their difference is
@@ -285,7 +289,7 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 	ternary := func(f int, c, b, dst string) { e.f("VPTERNLOGD $0x%02x, %s, %s, %s", f, c, b, dst) }
 	join, first := t.zero, t.first
 	if k.contexts {
-		context, high := e.take(), e.take()
+		context := e.take()
 		if k.partial {
 			e.f("VPMOVZXBW.Z (R8), K6, %s", context)
 		} else {
@@ -295,10 +299,7 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 			first = append(first, e.take())
 			e.f("VPERMW %d(R11), %s, %s", offWide+64*i, context, first[i])
 		}
-		e.f("VPSLLW $14, %s, %s", context, high)
-		e.f("VPSLLW $11, %s, %s", context, context)
-		ternary(takeWhere, t.bit15, high, context)
-		e.give(high)
+		e.f("VPMULLW %s, %s, %s", t.spread, context, context)
 		join = context
 	}
 	var d []string
@@ -334,9 +335,6 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 		b[i] = e.take()
 		e.f("VPERMW %s, %s, %s", t.bounds[i], index, b[i])
 	}
-	symbol = e.take()
-	e.f("VPERMW %s, %s, %s", t.last, index, symbol)
-	e.give(index)
 	for i := range b {
 		e.f("VPSUBW %s, %s, %s", b[i], slot, b[i])
 	}
@@ -348,12 +346,15 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 	e.f("VPMINUW %s, %s, %s", parity, least, least)
 	e.f("VPMAXUW %s, %s, %s", b[4], most, most)
 	e.f("VPSUBW %s, %s, %s", most, least, most)
-	// The symbol, off the way of the state.
+	// The symbol, off the way of the state: m of the differences in the group
+	// are negative, so it is the largest symbol less 4n + m.
 	ternary(xor3, b[3], b[2], b[1])
 	ternary(takeWhere, t.bit13, b[2], b[1])
-	e.f("VPANDQ %s, %s, %s", t.bits12to13, b[1], b[1])
 	e.f("VPSRLW $12, %s, %s", b[1], b[1])
-	e.f("VPSUBW %s, %s, %s", b[1], symbol, symbol)
+	e.f("VPADDW %s, %s, %s", index, index, index)
+	ternary(takeWhere, t.three, b[1], index)
+	e.f("VPANDNQ %s, %s, %s", t.largest, index, index)
+	symbol = index
 	e.give(b...)
 	e.give(parity, slot)
 	return symbol, most, least
@@ -409,22 +410,25 @@ func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low, s
 	yl, yh := e.take(), e.take()
 	e.f("VPSHLDW $4, %s, %s, %s", low, high, yl)
 	e.f("VPSRLW $12, %s, %s", high, yh)
-	e.f("VPMULLW %s, %s, %s", yl, freq, low)
-	e.f("VPMULHUW %s, %s, %s", yl, freq, yl)
-	e.f("VPMULLW %s, %s, %s", yh, freq, yh)
-	e.f("VPADDW %s, %s, %s", rest, low, low)
-	e.f("VPADDW %s, %s, %s", yl, yh, high)
-	e.f("VPCMPUW $%d, %s, %s, K3", lt, rest, low) // carry
 	if renormalise {
-		// The state is below 65536 when the high parts sum to 0 and the low
-		// ones have no carry.
 		mask := ""
 		if k.partial {
 			mask = "K6, "
 		}
-		e.f("VPTESTNMW %s, %s, %sK1", high, high, mask)
+		e.f("VPTESTNMW %s, %s, %sK1", yh, yh, mask)
+	}
+	e.f("VPMULLW %s, %s, %s", yl, freq, low)
+	e.f("VPMULHUW %s, %s, %s", yl, freq, high)
+	e.f("VPMULLW %s, %s, %s", yh, freq, yh)
+	e.f("VPADDW %s, %s, %s", rest, low, low)
+	e.f("VPCMPUW $%d, %s, %s, K3", lt, rest, low) // carry
+	if renormalise {
+		// The state is below 65536 when no product of high parts is above 0
+		// and the low ones have no carry.
+		e.f("VPTESTNMW %s, %s, K1, K1", high, high)
 		e.f("KANDND K1, K3, K2")
 	}
+	e.f("VPADDW %s, %s, %s", yh, high, high)
 	e.f("VPADDW %s, %s, K3, %s", t.one, high, high)
 	if renormalise {
 		words := e.take()

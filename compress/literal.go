@@ -25,18 +25,12 @@ func (s *scratch) appendLiteral(dst []byte, parts *Parts) []byte {
 	q := &s.quantised
 	s.symbols = resize(s.symbols, len(q.Codes))
 	n := 0
-	var counts [256]uint32
 	for r, b := range q.Q {
 		if b == 0 {
 			continue
 		}
-		codes := q.Codes[r*q.Cols : (r+1)*q.Cols]
 		syms := s.symbols[n : n+q.Cols]
-		for j, c := range codes {
-			sym := uint8(c + symbolZero)
-			syms[j] = sym
-			counts[sym]++
-		}
+		rowLoops.symbols(syms, q.Codes[r*q.Cols:(r+1)*q.Cols], symbolZero)
 		n += q.Cols
 	}
 	if n == 0 {
@@ -44,6 +38,7 @@ func (s *scratch) appendLiteral(dst []byte, parts *Parts) []byte {
 	}
 	start := len(dst)
 	lanes := lanesFor(n)
+	counts := countBytes(s.symbols[:n])
 	s.freq.normalise(&counts)
 	s.enc.build(&s.freq)
 	dst = append(dst, byte(bits.TrailingZeros(uint(lanes))))
@@ -103,19 +98,12 @@ func (o *opened) decodeLiteral(dst []float32, s *scratch, side []rowSide) ([]flo
 // dequantise writes the values of the codes in syms (Eq. 7). If a code needs
 // more than the row's Q bits it returns its column and false.
 func dequantise(row []float32, syms []byte, sd rowSide) (col int, ok bool) {
-	limit := int32(1)<<sd.bits - 1
-	syms = syms[:len(row)]
-	worst := int32(0)
-	for j, sym := range syms {
-		c := int32(sym) - symbolZero
-		worst = max(worst, c, -c)
-		row[j] = float32(c) * sd.scale
-	}
-	if worst <= limit {
+	limit := uint32(1)<<sd.bits - 1
+	if rowLoops.restoreSymbols(row, syms, symbolZero, sd.scale) <= limit {
 		return 0, true
 	}
 	for col = range syms {
-		if c := int32(syms[col]) - symbolZero; c > limit || -c > limit {
+		if c := int32(syms[col]) - symbolZero; uint32(max(c, -c)) > limit {
 			break
 		}
 	}

@@ -12,7 +12,8 @@ import (
 
 // files are the texts by name.
 var files = map[string]func() string{
-	"lanes_amd64.s": Lanes,
+	"lanes_amd64.s":    Lanes,
+	"quantise_amd64.s": Quantise,
 }
 
 func main() {

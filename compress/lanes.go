@@ -247,7 +247,7 @@ func (m *laneModel) popPlain(states []uint32, symbols, contexts []byte, lo, hi i
 	var local [laneLimit]uint32
 	copy(local[:], states)
 	i, p := lo, 0
-	if renormalise && m.slots != nil {
+	if renormalise && m.slots != nil && len(states) >= 4 {
 		for ; hi-i >= blockLanes && len(src)-p >= 2*blockLanes; i += blockLanes {
 			syms := (*[blockLanes]byte)(symbols[i:])
 			words := (*[2 * blockLanes]byte)(src[p:])
@@ -297,18 +297,12 @@ func (m *laneModel) find(slot uint16, contexts []byte, i int) uint {
 
 // laneDecodeBlock is ransDecodeBlock with a table per context.
 func laneDecodeBlock(syms, contexts *[blockLanes]byte, words *[2 * blockLanes]byte, states *[blockLanes]uint32, t *[laneContexts]decoderTable, mask uint) int {
-	_, _, _, _, _ = syms[0], contexts[0], words[0], states[0], t[0][0]
+	_, _, _, _, _ = syms[0], contexts[0], words[0], states[0], t[0].symbol[0]
 	at := uint(0)
 	for j := range uint(blockLanes) {
-		x := states[j&mask&(blockLanes-1)]
-		e := t[contexts[j]&(laneContexts-1)][x&(probOne-1)]
-		syms[j] = byte(e)
-		x = (e>>8&(probOne-1)+1)*(x>>probBits) + e>>20
-		take := uint32((uint64(x) - stateLow) >> 63)
-		at &= 2*blockLanes - 2
-		word := uint32(words[at]) | uint32(words[at+1])<<8
-		states[j&mask&(blockLanes-1)] = x ^ (x^(x<<16|word))&-take
-		at += uint(2 * take)
+		var x uint32
+		x, syms[j] = t[contexts[j]&(laneContexts-1)].pop(states[j&mask&(blockLanes-1)])
+		states[j&mask&(blockLanes-1)], at = renormalise(x, words, at)
 	}
 	return int(at)
 }

@@ -249,8 +249,13 @@ func ransEncodeBlock(syms *[maxLanes]byte, words *[2 * maxLanes]byte, states *[m
 }
 
 // decoderTable gives for each slot, that is for each value of the low bits of a
-// state: symbol | freq-1 << 8 | slot-start << 20.
-type decoderTable [probOne]uint32
+// state, the symbol, its frequency and slot - start.
+type decoderTable struct {
+	step   [probOne]slotStep
+	symbol [probOne]byte
+}
+
+type slotStep struct{ freq, rest uint16 }
 
 func (t *decoderTable) build(f *frequencies) {
 	for s, n := range f.freq {
@@ -260,32 +265,53 @@ func (t *decoderTable) build(f *frequencies) {
 
 // fill writes the slots of one symbol.
 func (t *decoderTable) fill(symbol byte, start, freq uint16) {
-	slots := t[start : start+freq]
-	e := uint32(symbol) | uint32(freq-1)<<8
-	for i := range slots {
-		slots[i] = e
-		e += 1 << 20
+	steps, symbols := t.step[start:start+freq], t.symbol[start:start+freq]
+	for i := range steps {
+		steps[i] = slotStep{freq, uint16(i)}
+		symbols[i] = symbol
 	}
 }
 
 // ransDecodeBlock decodes a block of symbols and returns the bytes of the words
-// taken. Renormalisation selects by mask; a branch would be taken at random. It
-// is a function of its own so that its variables stay in registers.
+// taken. It is a function of its own so that its variables stay in registers, and
+// takes four symbols at a time to save the arithmetic of indices: there are at
+// least four lanes.
 func ransDecodeBlock(syms *[maxLanes]byte, words *[2 * maxLanes]byte, states *[maxLanes]uint32, t *decoderTable, mask uint) int {
-	_, _, _, _ = syms[0], words[0], states[0], t[0]
+	_, _, _, _ = syms[0], words[0], states[0], t.symbol[0]
 	at := uint(0)
-	for j := range uint(maxLanes) {
-		x := states[j&mask&(maxLanes-1)]
-		e := t[x&(probOne-1)]
-		syms[j] = byte(e)
-		x = (e>>8&(probOne-1)+1)*(x>>probBits) + e>>20
-		take := uint32((uint64(x) - stateLow) >> 63)
-		at &= 2*maxLanes - 2 // changes nothing: a symbol takes at most one word
-		word := uint32(words[at]) | uint32(words[at+1])<<8
-		states[j&mask&(maxLanes-1)] = x ^ (x^(x<<16|word))&-take
-		at += uint(2 * take)
+	for j := uint(0); j <= maxLanes-4; j += 4 {
+		s, o := (*[4]uint32)(states[j&mask:]), (*[4]byte)(syms[j:])
+		var x uint32
+		x, o[0] = t.pop(s[0])
+		s[0], at = renormalise(x, words, at)
+		x, o[1] = t.pop(s[1])
+		s[1], at = renormalise(x, words, at)
+		x, o[2] = t.pop(s[2])
+		s[2], at = renormalise(x, words, at)
+		x, o[3] = t.pop(s[3])
+		s[3], at = renormalise(x, words, at)
 	}
 	return int(at)
+}
+
+// pop returns the state without its symbol, and the symbol.
+func (t *decoderTable) pop(x uint32) (state uint32, symbol byte) {
+	slot := x & (probOne - 1)
+	e := &t.step[slot]
+	return uint32(e.freq)*(x>>probBits) + uint32(e.rest), t.symbol[slot]
+}
+
+// renormalise takes the word at the given place if x is below stateLow. It is in
+// the form that compiles to a selection; a branch would be taken at random.
+func renormalise(x uint32, words *[2 * maxLanes]byte, at uint) (state uint32, next uint) {
+	at &= 2*maxLanes - 2 // changes nothing: a symbol takes at most one word
+	word := uint32(words[at]) | uint32(words[at+1])<<8
+	take := uint(uint64(x)-stateLow) >> 63
+	with := x<<16 | word
+	if x < stateLow {
+		x = with
+	}
+	return x, at + 2*take
 }
 
 // ransDecode fills syms from src, which must hold exactly the states and words
@@ -306,16 +332,14 @@ func ransDecode(syms, src []byte, t *decoderTable, lanes int) error {
 	i, p := 0, 0
 	// While a word is left for every symbol of a block, no look at the length
 	// is needed between them.
-	for len(syms)-i >= maxLanes && len(words)-p >= 2*maxLanes {
+	for lanes >= 4 && len(syms)-i >= maxLanes && len(words)-p >= 2*maxLanes {
 		p += ransDecodeBlock((*[maxLanes]byte)(syms[i:]), (*[2 * maxLanes]byte)(words[p:]), &states, t, mask)
 		i += maxLanes
 	}
 	for ; i < len(syms); i++ {
 		k := uint(i) & mask
 		x := states[k]
-		e := t[x&(probOne-1)]
-		syms[i] = byte(e)
-		x = (e>>8&(probOne-1)+1)*(x>>probBits) + e>>20
+		x, syms[i] = t.pop(x)
 		if x < stateLow {
 			if p == len(words) {
 				return fmt.Errorf("%w: words end at symbol %d of %d", errRANS, i, len(syms))

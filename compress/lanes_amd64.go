@@ -124,178 +124,32 @@ func encodeFields(freq, start uint16) [4]uint16 {
 	return [4]uint16{uint16(d), uint16(d >> 16), uint16(r), uint16(r >> 16)}
 }
 
-type (
-	decodeKernel func(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-	encodeKernel func(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-)
+//go:noescape
+func laneDecodeavx512(kernel int, states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
 
 //go:noescape
-func laneDecode32x1x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
+func laneEncodeavx512(kernel int, states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
 
-//go:noescape
-func laneDecode64x1x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
+// startKernels is the number of the first kernel without words.
+const startKernels = 16
 
-//go:noescape
-func laneDecode96x1x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeFewx1x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeStartFewx1x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode32x1x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode64x1x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode96x1x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeFewx1x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeStartFewx1x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode32x4x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode64x4x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode96x4x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeFewx4x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeStartFewx4x16avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode32x4x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode64x4x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecode96x4x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeFewx4x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneDecodeStartFewx4x32avx512(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)
-
-//go:noescape
-func laneEncode32x1x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode64x1x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode96x1x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeFewx1x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeStartFewx1x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode32x1x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode64x1x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode96x1x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeFewx1x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeStartFewx1x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode32x4x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode64x4x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode96x4x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeFewx4x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeStartFewx4x16avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode32x4x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode64x4x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncode96x4x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeFewx4x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-//go:noescape
-func laneEncodeStartFewx4x32avx512(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
-
-// The kernels by contexts (one, four), symbols (16, 32) and groups of 32 lanes,
-// 0 for less than a group.
-var (
-	decodeKernels = [2][2][4]decodeKernel{
-		{
-			{laneDecodeFewx1x16avx512, laneDecode32x1x16avx512, laneDecode64x1x16avx512, laneDecode96x1x16avx512},
-			{laneDecodeFewx1x32avx512, laneDecode32x1x32avx512, laneDecode64x1x32avx512, laneDecode96x1x32avx512},
-		},
-		{
-			{laneDecodeFewx4x16avx512, laneDecode32x4x16avx512, laneDecode64x4x16avx512, laneDecode96x4x16avx512},
-			{laneDecodeFewx4x32avx512, laneDecode32x4x32avx512, laneDecode64x4x32avx512, laneDecode96x4x32avx512},
-		},
-	}
-	encodeKernels = [2][2][4]encodeKernel{
-		{
-			{laneEncodeFewx1x16avx512, laneEncode32x1x16avx512, laneEncode64x1x16avx512, laneEncode96x1x16avx512},
-			{laneEncodeFewx1x32avx512, laneEncode32x1x32avx512, laneEncode64x1x32avx512, laneEncode96x1x32avx512},
-		},
-		{
-			{laneEncodeFewx4x16avx512, laneEncode32x4x16avx512, laneEncode64x4x16avx512, laneEncode96x4x16avx512},
-			{laneEncodeFewx4x32avx512, laneEncode32x4x32avx512, laneEncode64x4x32avx512, laneEncode96x4x32avx512},
-		},
-	}
-	decodeStartKernels = [2][2]decodeKernel{
-		{laneDecodeStartFewx1x16avx512, laneDecodeStartFewx1x32avx512},
-		{laneDecodeStartFewx4x16avx512, laneDecodeStartFewx4x32avx512},
-	}
-	encodeStartKernels = [2][2]encodeKernel{
-		{laneEncodeStartFewx1x16avx512, laneEncodeStartFewx1x32avx512},
-		{laneEncodeStartFewx4x16avx512, laneEncodeStartFewx4x32avx512},
-	}
-)
-
-// shape returns the indices into the tables of kernels.
-func (m *laneModel) shape(contexts []byte) (c, s int) {
-	if contexts != nil && m.classes > 1 {
-		c = 1
-	}
-	if m.alphabet > 16 {
-		s = 1
-	}
-	return c, s
+// kernel returns the number of the kernel for so many lanes: less than a group of
+// 32, or whole groups.
+func (m *laneModel) kernel(contexts []byte, lanes int) int {
+	return 4*m.startKernel(contexts) + lanes/blockLanes
 }
 
-// groupKernel is the index of the kernel of so many lanes: less than a group, or
-// whole groups.
-func groupKernel(lanes int) int { return lanes / blockLanes }
+// startKernel returns which of the kernels without words to run.
+func (m *laneModel) startKernel(contexts []byte) int {
+	shape := 0
+	if contexts != nil && m.classes > 1 {
+		shape = 2
+	}
+	if m.alphabet > 16 {
+		shape++
+	}
+	return shape
+}
 
 // pushVector encodes the symbols from hi-1 down to lo, the first of a round, and
 // returns where it stopped: at lo, or at hi where no kernel runs.
@@ -317,12 +171,10 @@ func (m *laneModel) pushVector(states []uint32, symbols, contexts []byte, lo, hi
 
 // pushKernel encodes rounds of so many lanes, the first symbol being at.
 func (m *laneModel) pushKernel(states []uint32, symbols, contexts []byte, at, rounds, lanes int, w *wordStack) {
-	c, s := m.shape(contexts)
 	var context *byte
-	if c > 0 {
+	if contexts != nil {
 		context = &contexts[at]
 	}
-	kernel := encodeKernels[c][s][groupKernel(lanes)]
 	var local [blockLanes]uint32
 	first := &local[0]
 	if len(states) >= blockLanes {
@@ -330,7 +182,7 @@ func (m *laneModel) pushKernel(states []uint32, symbols, contexts []byte, at, ro
 	} else {
 		copy(local[:], states)
 	}
-	_, w.at = kernel(first, &symbols[at], context, &w.buf[0], w.at, rounds, lanes, &m.vector)
+	_, w.at = laneEncodeavx512(m.kernel(contexts, lanes), first, &symbols[at], context, &w.buf[0], w.at, rounds, lanes, &m.vector)
 	if len(states) < blockLanes {
 		copy(states, local[:])
 	}
@@ -343,14 +195,9 @@ func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, b
 	if laneLoops != laneAVX512 || n > blockLanes || before == 0 {
 		return 0
 	}
-	c, s := m.shape(contexts)
-	var context *byte
-	if c > 0 {
-		context = &contexts[0]
-	}
 	var local [blockLanes]uint32
 	copy(local[:], states)
-	left, _ := encodeStartKernels[c][s](&local[0], &symbols[0], context, nil, 0, before, n, &m.vector)
+	left, _ := laneEncodeavx512(startKernels+m.startKernel(contexts), &local[0], &symbols[0], unsafe.SliceData(contexts), nil, 0, before, n, &m.vector)
 	copy(states, local[:])
 	return before - left
 }
@@ -385,15 +232,14 @@ func (m *laneModel) popVector(states []uint32, symbols, contexts []byte, lo, hi 
 // reads 64 bytes for each group of lanes of a round, whatever it takes of them;
 // the last of src are therefore read from a copy with zeros behind.
 func (m *laneModel) popKernel(states []uint32, symbols, contexts []byte, at, rounds, lanes int, src []byte, renormalise bool) (used int, ok bool) {
-	c, s := m.shape(contexts)
 	var context *byte
-	if c > 0 {
+	if contexts != nil {
 		context = &contexts[at]
 	}
-	kernel := decodeKernels[c][s][groupKernel(lanes)]
+	kernel := m.kernel(contexts, lanes)
 	reads := 2 * max(lanes, blockLanes)
 	if !renormalise {
-		kernel = decodeStartKernels[c][s]
+		kernel = startKernels + m.startKernel(contexts)
 		src, reads = nil, 0
 	}
 	var local [blockLanes]uint32
@@ -405,17 +251,17 @@ func (m *laneModel) popKernel(states []uint32, symbols, contexts []byte, at, rou
 	}
 	left := rounds
 	if room := len(src) - reads; room >= 0 {
-		left, used = kernel(first, &symbols[at], context, unsafe.SliceData(src), room, rounds, lanes, &m.vector)
+		left, used = laneDecodeavx512(kernel, first, &symbols[at], context, unsafe.SliceData(src), room, rounds, lanes, &m.vector)
 	}
 	if left > 0 {
 		var tail [4 * laneLimit]byte
 		room := copy(tail[:reads], src[used:])
 		next := at + (rounds-left)*lanes
-		if c > 0 {
+		if contexts != nil {
 			context = &contexts[next]
 		}
 		var more int
-		left, more = kernel(first, &symbols[next], context, &tail[0], room, left, lanes, &m.vector)
+		left, more = laneDecodeavx512(kernel, first, &symbols[next], context, &tail[0], room, left, lanes, &m.vector)
 		if used += more; left > 0 || more > room {
 			return used, false
 		}

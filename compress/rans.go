@@ -119,13 +119,7 @@ func (f *frequencies) accumulate() {
 // does not occur. With two symbols or more none reaches probOne; with one, its
 // frequency is probOne and no bits follow.
 func (f *frequencies) append(dst []byte) []byte {
-	lo, hi := 0, 255
-	for f.freq[lo] == 0 {
-		lo++
-	}
-	for f.freq[hi] == 0 {
-		hi--
-	}
+	lo, hi := f.bounds()
 	dst = append(dst, byte(lo), byte(hi))
 	if lo == hi {
 		return dst
@@ -135,6 +129,18 @@ func (f *frequencies) append(dst []byte) []byte {
 		dst = w.write(dst, uint32(f.freq[s]), probBits)
 	}
 	return w.flush(dst)
+}
+
+// bounds returns the first and last symbol that occur.
+func (f *frequencies) bounds() (lo, hi int) {
+	hi = 255
+	for f.freq[lo] == 0 {
+		lo++
+	}
+	for f.freq[hi] == 0 {
+		hi--
+	}
+	return lo, hi
 }
 
 // parse is the inverse of append; b must hold exactly one model.
@@ -317,15 +323,9 @@ func renormalise(x uint32, words *[2 * maxLanes]byte, at uint) (state uint32, ne
 // ransDecode fills syms from src, which must hold exactly the states and words
 // that encode it.
 func ransDecode(syms, src []byte, t *decoderTable, lanes int) error {
-	if len(src) < 4*lanes || len(src)%2 != 0 {
-		return fmt.Errorf("%w: %d bytes for %d states and words", errRANS, len(src), lanes)
-	}
 	var states [maxLanes]uint32
-	for k := range lanes {
-		states[k] = binary.LittleEndian.Uint32(src[4*k:])
-		if states[k] < stateLow {
-			return fmt.Errorf("%w: state %d of lane %d is below %d", errRANS, states[k], k, stateLow)
-		}
+	if err := parseStates(states[:lanes], src); err != nil {
+		return err
 	}
 	words := src[4*lanes:]
 	mask := uint(lanes-1) & (maxLanes - 1)
@@ -349,10 +349,30 @@ func ransDecode(syms, src []byte, t *decoderTable, lanes int) error {
 		}
 		states[k] = x
 	}
-	if p != len(words) {
-		return fmt.Errorf("%w: %d bytes left over", errRANS, len(words)-p)
+	return checkEnd(states[:lanes], len(words)-p)
+}
+
+// parseStates reads the states that a stream begins with.
+func parseStates(states []uint32, src []byte) error {
+	if len(src) < 4*len(states) || len(src)%2 != 0 {
+		return fmt.Errorf("%w: %d bytes for %d states and words", errRANS, len(src), len(states))
 	}
-	for k, x := range states[:lanes] {
+	for k := range states {
+		states[k] = binary.LittleEndian.Uint32(src[4*k:])
+		if states[k] < stateLow {
+			return fmt.Errorf("%w: state %d of lane %d is below %d", errRANS, states[k], k, stateLow)
+		}
+	}
+	return nil
+}
+
+// checkEnd returns nil if decoding ended in the states in which encoding began,
+// with no bytes of words left.
+func checkEnd(states []uint32, left int) error {
+	if left != 0 {
+		return fmt.Errorf("%w: %d bytes left over", errRANS, left)
+	}
+	for k, x := range states {
 		if x != stateLow {
 			return fmt.Errorf("%w: lane %d ends in state %d, expected %d", errRANS, k, x, stateLow)
 		}

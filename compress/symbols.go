@@ -35,9 +35,40 @@ type symbolScratch struct {
 
 var symbolScratches = sync.Pool{New: func() any { return new(symbolScratch) }}
 
-func (s *symbolScratch) build() {
-	copy(s.tables[0][:], s.freq.freq[:])
+// build makes the model of symbols with these frequencies, at most 32.
+func (s *symbolScratch) build(freq []uint16) {
+	clear(s.tables[0][copy(s.tables[0][:], freq):])
 	s.model.build(&s.tables, 1)
+}
+
+// push appends the states of the lanes, 4 bytes each, and the words, as
+// ransEncode does.
+func (s *symbolScratch) push(dst, symbols []byte, lanes int) []byte {
+	states := s.states[:lanes]
+	for k := range states {
+		states[k] = stateLow
+	}
+	s.words.reset(len(symbols))
+	s.model.push(states, symbols, nil, &s.words)
+	for _, x := range states {
+		dst = binary.LittleEndian.AppendUint32(dst, x)
+	}
+	return append(dst, s.words.words()...)
+}
+
+// pop fills symbols from src, which must hold exactly the states and words that
+// encode them, as ransDecode does.
+func (s *symbolScratch) pop(symbols, src []byte, lanes int) error {
+	states := s.states[:lanes]
+	if err := parseStates(states, src); err != nil {
+		return err
+	}
+	words := src[4*lanes:]
+	used, ok := s.model.pop(states, symbols, nil, 0, rounds(len(symbols), lanes), words, true)
+	if !ok {
+		return fmt.Errorf("%w: words end too early", errRANS)
+	}
+	return checkEnd(states, len(words)-used)
 }
 
 // AppendSymbols appends a stream that holds symbols, each below 32, coded by
@@ -65,20 +96,11 @@ func AppendSymbols(dst, symbols []byte) []byte {
 	s := symbolScratches.Get().(*symbolScratch)
 	defer symbolScratches.Put(s)
 	s.freq.normalise(&counts)
-	s.build()
+	s.build(s.freq.freq[:laneSymbols])
 	index := symbolLanesFor(len(symbols))
 	dst = append(dst, byte(index))
 	dst = s.freq.append(dst)
-	states := s.states[:symbolLanes[index]]
-	for k := range states {
-		states[k] = stateLow
-	}
-	s.words.reset(len(symbols))
-	s.model.push(states, symbols, nil, &s.words)
-	for _, x := range states {
-		dst = binary.LittleEndian.AppendUint32(dst, x)
-	}
-	return append(dst, s.words.words()...)
+	return s.push(dst, symbols, symbolLanes[index])
 }
 
 // DecodeSymbols restores the symbols of one whole stream of [AppendSymbols], in
@@ -119,38 +141,14 @@ func decodeSymbols(dst, src []byte, limit uint64) ([]byte, error) {
 	if err := s.freq.parse(src[:table]); err != nil {
 		return nil, messageError("symbols: %w", err)
 	}
-	states, words := src[table:table+4*lanes], src[table+4*lanes:]
-	if uint64(len(words)) > 2*n {
-		return nil, messageError("symbols: %d bytes of words for %d symbols", len(words), n)
+	src = src[table:]
+	if uint64(len(src)-4*lanes) > 2*n {
+		return nil, messageError("symbols: %d bytes of words for %d symbols", len(src)-4*lanes, n)
 	}
-	s.build()
-	local := s.states[:lanes]
-	for k := range local {
-		local[k] = binary.LittleEndian.Uint32(states[4*k:])
-		if local[k] < stateLow {
-			return nil, messageError("symbols: state %d of lane %d is below %d", local[k], k, stateLow)
-		}
-	}
+	s.build(s.freq.freq[:laneSymbols])
 	dst = resize(dst, int(n))
-	used, ok := s.model.pop(local, dst, nil, 0, rounds(len(dst), lanes), words, true)
-	if err := checkEnd(local, len(words)-used, ok); err != nil {
+	if err := s.pop(dst, src, lanes); err != nil {
 		return nil, messageError("symbols: %w", err)
 	}
 	return dst, nil
-}
-
-// checkEnd returns nil if decoding ended where encoding began, with no words left.
-func checkEnd(states []uint32, left int, ok bool) error {
-	switch {
-	case !ok:
-		return fmt.Errorf("%w: words end too early", errRANS)
-	case left != 0:
-		return fmt.Errorf("%w: %d bytes left over", errRANS, left)
-	}
-	for k, x := range states {
-		if x != stateLow {
-			return fmt.Errorf("%w: lane %d ends in state %d, expected %d", errRANS, k, x, stateLow)
-		}
-	}
-	return nil
 }

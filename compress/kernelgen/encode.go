@@ -19,8 +19,7 @@ func (k laneKernel) encodeLoop(e *emitter, emit bool) {
 	if !emit {
 		verb = "laneEncodeStart"
 	}
-	e.function(k.name(verb), "(states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)",
-		"states DI", "symbols SI", "contexts R8", "words BX", "at DX", "rounds R10", "lanes CX", "t R11", "left", "down")
+	e.local(k.name(verb), encodeArgs)
 	e.registers("Z", 0, 31)
 	// The first 64 entries of each table stay in registers as far as they are
 	// used, and of 128 the third 32; the others are read where needed.
@@ -105,8 +104,8 @@ func (k laneKernel) encodeLoop(e *emitter, emit bool) {
 			e.f("VMOVDQU64 %s, %d(DI)", state[g], 64*g)
 		}
 	}
-	e.f("MOVQ R10, left+64(FP)")
-	e.f("MOVQ DX, down+72(FP)")
+	e.f("MOVQ R10, left+72(FP)")
+	e.f("MOVQ DX, down+80(FP)")
 	e.f("VZEROUPPER")
 	e.f("RET")
 }

@@ -34,19 +34,63 @@ func Lanes() string {
 	e.words("joinHigh", high)
 	e.words("slide", slide)
 	e.words("pairHalves", []uint16{0, 0, 4, 0, 1, 0, 5, 0, 2, 0, 6, 0, 3, 0, 7, 0}) // of 32 bits
-	for _, k := range laneKernels() {
+	ks := laneKernels()
+	e.dispatch("laneDecodeavx512", decodeSignature, decodeArgs, ks, "laneDecode")
+	e.dispatch("laneEncodeavx512", encodeSignature, encodeArgs, ks, "laneEncode")
+	for _, k := range ks {
 		k.decode(e)
+		k.encode(e)
+	}
+	for _, k := range ks {
 		if k.start {
 			k.decodeStart(e)
-		}
-	}
-	for _, k := range laneKernels() {
-		k.encode(e)
-		if k.start {
 			k.encodeStart(e)
 		}
 	}
 	return e.String()
+}
+
+// The arguments of the kernels. The first says which of laneKernels to run.
+const (
+	decodeSignature = "(kernel int, states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)"
+	encodeSignature = "(kernel int, states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)"
+)
+
+var (
+	decodeArgs = []string{"kernel", "states DI", "symbols SI", "contexts R8", "words BX", "room R9", "rounds R10", "lanes CX", "t R11", "left", "used"}
+	encodeArgs = []string{"kernel", "states DI", "symbols SI", "contexts R8", "words BX", "at DX", "rounds R10", "lanes CX", "t R11", "left", "down"}
+)
+
+// dispatch writes a function that jumps to one of the kernels. They have its
+// frame, so that they return to its caller. One function that Go knows keeps the
+// arguments from escaping, which calls through a table would not.
+func (e *emitter) dispatch(name, signature string, args []string, ks []laneKernel, verb string) {
+	e.function(name, signature, args...)
+	e.f("MOVQ kernel+0(FP), AX")
+	var names []string
+	for _, k := range ks {
+		names = append(names, k.name(verb))
+	}
+	for _, k := range ks {
+		if k.start {
+			names = append(names, k.name(verb+"Start"))
+		}
+	}
+	var choose func(lo, hi int)
+	choose = func(lo, hi int) {
+		if hi-lo == 1 {
+			e.f("JMP %s<>(SB)", names[lo])
+			return
+		}
+		middle := (lo + hi) / 2
+		l := fmt.Sprintf("from%d", middle)
+		e.f("CMPQ AX, $%d", middle)
+		e.jump("JGE", l)
+		choose(lo, middle)
+		e.label(l)
+		choose(middle, hi)
+	}
+	choose(0, len(names))
 }
 
 // laneKernel is one shape of the loops: groups of 32 lanes, a partial group, one
@@ -59,13 +103,15 @@ type laneKernel struct {
 	start    bool // also without words
 }
 
+// laneKernels returns all kernels in the order of their numbers, which lanes_amd64.go
+// computes; the numbers of those without words follow.
 func laneKernels() (ks []laneKernel) {
 	for _, contexts := range []bool{false, true} {
 		for _, wide := range []bool{false, true} {
+			ks = append(ks, laneKernel{groups: 1, partial: true, contexts: contexts, wide: wide, start: true})
 			for _, groups := range []int{1, 2, 3} {
 				ks = append(ks, laneKernel{groups: groups, contexts: contexts, wide: wide})
 			}
-			ks = append(ks, laneKernel{groups: 1, partial: true, contexts: contexts, wide: wide, start: true})
 		}
 	}
 	return ks
@@ -84,7 +130,7 @@ func (k laneKernel) name(verb string) string {
 	if k.wide {
 		symbols = 32
 	}
-	return fmt.Sprintf("%s%sx%dx%davx512", verb, lanes, contexts, symbols)
+	return fmt.Sprintf("%s%sx%dx%d", verb, lanes, contexts, symbols)
 }
 
 // maskLanes sets K6 to the lanes that take part and K4, K5 to its halves. It
@@ -135,8 +181,7 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	if !renormalise {
 		verb = "laneDecodeStart"
 	}
-	e.function(k.name(verb), "(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)",
-		"states DI", "symbols SI", "contexts R8", "words BX", "room R9", "rounds R10", "lanes CX", "t R11", "left", "used")
+	e.local(k.name(verb), decodeArgs)
 	e.registers("Z", 0, 31)
 	var t decodeTables
 	load := func(off int) string {
@@ -247,8 +292,8 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 		}
 		e.give(joinLow, joinHigh)
 	}
-	e.f("MOVQ R10, left+64(FP)")
-	e.f("MOVQ DX, used+72(FP)")
+	e.f("MOVQ R10, left+72(FP)")
+	e.f("MOVQ DX, used+80(FP)")
 	e.f("VZEROUPPER")
 	e.f("RET")
 }

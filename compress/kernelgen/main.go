@@ -28,9 +28,8 @@ func main() {
 // emitter collects the text of one file.
 type emitter struct {
 	strings.Builder
-	fn    string // function being written
-	frame int    // bytes of its arguments and results so far
-	free  []string
+	fn   string // function being written
+	free []string
 }
 
 func newEmitter() *emitter {
@@ -49,12 +48,21 @@ func (e *emitter) jump(op, l string) { e.f("%s %s_%s", op, e.fn, l) }
 // function starts a function and loads its arguments, each given as
 // "name register" and eight bytes wide. An empty register loads nothing.
 func (e *emitter) function(name, signature string, args ...string) {
-	e.fn = name
 	frame := 8 * len(args)
 	fmt.Fprintf(e, "\n// func %s%s\nTEXT ·%s(SB), NOSPLIT, $0-%d\n", name, signature, name, frame)
+	e.arguments(name, args)
+}
+
+// local starts a function that Go does not know.
+func (e *emitter) local(name string, args []string) {
+	fmt.Fprintf(e, "\nTEXT %s<>(SB), NOSPLIT, $0-%d\n", name, 8*len(args))
+	e.arguments(name, args)
+}
+
+func (e *emitter) arguments(name string, args []string) {
+	e.fn = name
 	for i, a := range args {
-		n, r, ok := strings.Cut(a, " ")
-		if ok {
+		if n, r, ok := strings.Cut(a, " "); ok {
 			e.f("MOVQ %s+%d(FP), %s", n, 8*i, r)
 		}
 	}

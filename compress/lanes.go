@@ -106,10 +106,20 @@ type wordStack struct {
 // wordSlack is how many bytes below its words an encoder may write to.
 const wordSlack = 2 * blockLanes
 
-// reset empties w and makes room for the words of the given number of symbols.
+// reset empties w and makes room for the words of the given number of symbols, so
+// that pushing them does not allocate.
 func (w *wordStack) reset(symbols int) {
 	w.buf = resize(w.buf, wordSlack+2*symbols)
 	w.at = len(w.buf)
+}
+
+// reserve makes room for the words of so many symbols more.
+func (w *wordStack) reserve(symbols int) {
+	if need := wordSlack + 2*symbols; w.at < need {
+		grown := make([]byte, 2*len(w.buf)+need)
+		at := len(grown) - copy(grown[len(grown)-len(w.words()):], w.words())
+		w.buf, w.at = grown, at
+	}
 }
 
 // words returns the words, two bytes each, in the order of decoding. They stay
@@ -119,8 +129,7 @@ func (w *wordStack) words() []byte { return w.buf[w.at:] }
 // rounds returns the number of rounds of a row of n symbols.
 func rounds(n, lanes int) int { return (n + lanes - 1) / lanes }
 
-// push encodes a row from its last round to its first. w must have room for all
-// rows pushed since its reset.
+// push encodes a row from its last round to its first.
 func (m *laneModel) push(states []uint32, symbols, contexts []byte, w *wordStack) {
 	m.pushRounds(states, symbols, contexts, 0, rounds(len(symbols), len(states)), w)
 }
@@ -128,6 +137,7 @@ func (m *laneModel) push(states []uint32, symbols, contexts []byte, w *wordStack
 // pushRounds encodes rounds to-1 down to from of a row.
 func (m *laneModel) pushRounds(states []uint32, symbols, contexts []byte, from, to int, w *wordStack) {
 	lo, hi := from*len(states), min(to*len(states), len(symbols))
+	w.reserve(hi - lo)
 	hi = m.pushVector(states, symbols, contexts, lo, hi, w)
 	m.pushPlain(states, symbols, contexts, lo, hi, w)
 }

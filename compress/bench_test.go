@@ -44,6 +44,37 @@ func BenchmarkQuantise(b *testing.B) {
 	}
 }
 
+// BenchmarkToken times threshold splitting and TAB-Q of one token and the way
+// back, with each set of loops.
+func BenchmarkToken(b *testing.B) {
+	m := benchRow()
+	defer func(l rowLoop) { rowLoops = l }(rowLoops)
+	for _, loops := range availableRowLoops() {
+		for _, bits := range []int{4, 8} {
+			b.Run(fmt.Sprintf("%s/bits%d", loops.name, bits), func(b *testing.B) {
+				rowLoops = loops
+				r, err := benchOptions(bits).reading()
+				if err != nil {
+					b.Fatal(err)
+				}
+				var q Quantised
+				dst := make([]float32, len(m.Data))
+				b.ReportAllocs()
+				var best []float64
+				for b.Loop() {
+					best = race(500, func() {
+						if err := q.quantise(m, &r); err != nil {
+							b.Fatal(err)
+						}
+					}, func() { q.Restore(dst) })
+				}
+				b.ReportMetric(best[0]*1e6, "quantise_µs")
+				b.ReportMetric(best[1]*1e6, "restore_µs")
+			})
+		}
+	}
+}
+
 func BenchmarkCodec(b *testing.B) {
 	m := benchRow()
 	for _, name := range CodecNames() {

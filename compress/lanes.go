@@ -20,6 +20,19 @@ const (
 	blockLanes   = maxLanes
 )
 
+// laneLoop is an instruction set that the lane coder has loops for; they give the
+// same bits on all.
+type laneLoop uint8
+
+const (
+	lanePlain laneLoop = iota
+	laneAVX2
+	laneAVX512
+)
+
+// laneLoops are the loops in use.
+var laneLoops = availableLaneLoops()[0]
+
 // laneModel holds one table of frequencies per context in the forms that the
 // loops need. It is read-only after build, so that any number of calls may share
 // it; the states and words belong to one call.
@@ -57,8 +70,11 @@ func (m *laneModel) build(freq *[laneContexts][laneSymbols]uint16, classes int) 
 			}
 		}
 	}
-	if !m.buildVector() {
+	if laneLoops == lanePlain {
 		m.buildSlots()
+	} else {
+		m.slots = nil
+		m.buildVector()
 	}
 }
 
@@ -90,10 +106,20 @@ type wordStack struct {
 // wordSlack is how many bytes below its words an encoder may write to.
 const wordSlack = 2 * blockLanes
 
-// reset empties w and makes room for the words of the given number of symbols.
+// reset empties w and makes room for the words of the given number of symbols, so
+// that pushing them does not allocate.
 func (w *wordStack) reset(symbols int) {
 	w.buf = resize(w.buf, wordSlack+2*symbols)
 	w.at = len(w.buf)
+}
+
+// reserve makes room for the words of so many symbols more.
+func (w *wordStack) reserve(symbols int) {
+	if need := wordSlack + 2*symbols; w.at < need {
+		grown := make([]byte, 2*len(w.buf)+need)
+		at := len(grown) - copy(grown[len(grown)-len(w.words()):], w.words())
+		w.buf, w.at = grown, at
+	}
 }
 
 // words returns the words, two bytes each, in the order of decoding. They stay
@@ -103,8 +129,7 @@ func (w *wordStack) words() []byte { return w.buf[w.at:] }
 // rounds returns the number of rounds of a row of n symbols.
 func rounds(n, lanes int) int { return (n + lanes - 1) / lanes }
 
-// push encodes a row from its last round to its first. w must have room for all
-// rows pushed since its reset.
+// push encodes a row from its last round to its first.
 func (m *laneModel) push(states []uint32, symbols, contexts []byte, w *wordStack) {
 	m.pushRounds(states, symbols, contexts, 0, rounds(len(symbols), len(states)), w)
 }
@@ -112,6 +137,7 @@ func (m *laneModel) push(states []uint32, symbols, contexts []byte, w *wordStack
 // pushRounds encodes rounds to-1 down to from of a row.
 func (m *laneModel) pushRounds(states []uint32, symbols, contexts []byte, from, to int, w *wordStack) {
 	lo, hi := from*len(states), min(to*len(states), len(symbols))
+	w.reserve(hi - lo)
 	hi = m.pushVector(states, symbols, contexts, lo, hi, w)
 	m.pushPlain(states, symbols, contexts, lo, hi, w)
 }
@@ -182,16 +208,13 @@ func laneBlock(states *[laneLimit]uint32, i, lanes int) *[blockLanes]uint32 {
 func (m *laneModel) pushStart(states []uint32, symbols, contexts []byte) int {
 	all := rounds(len(symbols), len(states))
 	left := all
-	for left > 0 {
-		if done := m.pushStartVector(states, symbols, contexts, left); done > 0 {
-			left -= done
-			if left == 0 {
-				break
-			}
-		}
-		if !m.pushStartRound(states, symbols, contexts, left-1) {
-			break
-		}
+	if len(symbols)%len(states) != 0 && m.pushStartRound(states, symbols, contexts, left-1) {
+		left--
+	}
+	if left*len(states) <= len(symbols) {
+		left -= m.pushStartVector(states, symbols, contexts, left)
+	}
+	for left > 0 && m.pushStartRound(states, symbols, contexts, left-1) {
 		left--
 	}
 	return all - left
@@ -234,7 +257,7 @@ func (m *laneModel) popPlain(states []uint32, symbols, contexts []byte, lo, hi i
 	var local [laneLimit]uint32
 	copy(local[:], states)
 	i, p := lo, 0
-	if renormalise && m.slots != nil {
+	if renormalise && m.slots != nil && len(states) >= 4 {
 		for ; hi-i >= blockLanes && len(src)-p >= 2*blockLanes; i += blockLanes {
 			syms := (*[blockLanes]byte)(symbols[i:])
 			words := (*[2 * blockLanes]byte)(src[p:])
@@ -284,18 +307,12 @@ func (m *laneModel) find(slot uint16, contexts []byte, i int) uint {
 
 // laneDecodeBlock is ransDecodeBlock with a table per context.
 func laneDecodeBlock(syms, contexts *[blockLanes]byte, words *[2 * blockLanes]byte, states *[blockLanes]uint32, t *[laneContexts]decoderTable, mask uint) int {
-	_, _, _, _, _ = syms[0], contexts[0], words[0], states[0], t[0][0]
+	_, _, _, _, _ = syms[0], contexts[0], words[0], states[0], t[0].symbol[0]
 	at := uint(0)
 	for j := range uint(blockLanes) {
-		x := states[j&mask&(blockLanes-1)]
-		e := t[contexts[j]&(laneContexts-1)][x&(probOne-1)]
-		syms[j] = byte(e)
-		x = (e>>8&(probOne-1)+1)*(x>>probBits) + e>>20
-		take := uint32((uint64(x) - stateLow) >> 63)
-		at &= 2*blockLanes - 2
-		word := uint32(words[at]) | uint32(words[at+1])<<8
-		states[j&mask&(blockLanes-1)] = x ^ (x^(x<<16|word))&-take
-		at += uint(2 * take)
+		var x uint32
+		x, syms[j] = t[contexts[j]&(laneContexts-1)].pop(states[j&mask&(blockLanes-1)])
+		states[j&mask&(blockLanes-1)], at = renormalise(x, words, at)
 	}
 	return int(at)
 }

@@ -155,7 +155,23 @@ var laneCounts = []int{1, 2, 4, 8, 16, 32, 64, 96}
 // TestLanes compares states and words with the definition, over whole rows and
 // over rounds, and decodes them.
 func TestLanes(t *testing.T) {
-	for _, lanes := range laneCounts {
+	eachLaneLoop(t, func(t *testing.T) {
+		for _, lanes := range laneCounts {
+			testLanes(t, lanes)
+		}
+	})
+}
+
+// eachLaneLoop runs f with each of the loops that the processor has.
+func eachLaneLoop(t *testing.T, f func(t *testing.T)) {
+	defer func(l laneLoop) { laneLoops = l }(laneLoops)
+	for _, laneLoops = range availableLaneLoops() {
+		t.Run([]string{"plain", "avx2", "avx512"}[laneLoops], f)
+	}
+}
+
+func testLanes(t *testing.T, lanes int) {
+	{
 		t.Run(fmt.Sprint(lanes), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(7, uint64(lanes)))
 			var m laneModel

@@ -19,45 +19,56 @@ const symbolZero = 128
 // codes.
 func lanesFor(n int) int { return 1 << min(max(bits.Len(uint(n))-8, 0), 5) }
 
+// gather writes code + zero of the codes of all rows with Q > 0 to s.symbols and
+// returns how many there are.
+func (s *scratch) gather(zero int32) (n int) {
+	q := &s.quantised
+	s.symbols = resize(s.symbols, len(q.Codes))
+	for r, b := range q.Q {
+		if b > 0 {
+			rowLoops.symbols(s.symbols[n:n+q.Cols], q.Codes[r*q.Cols:(r+1)*q.Cols], zero)
+			n += q.Cols
+		}
+	}
+	return n
+}
+
 // appendLiteral appends the tables and codes parts of s.quantised and sets
 // their lengths.
 func (s *scratch) appendLiteral(dst []byte, parts *Parts) []byte {
-	q := &s.quantised
-	s.symbols = resize(s.symbols, len(q.Codes))
-	n := 0
-	var counts [256]uint32
-	for r, b := range q.Q {
-		if b == 0 {
-			continue
-		}
-		codes := q.Codes[r*q.Cols : (r+1)*q.Cols]
-		syms := s.symbols[n : n+q.Cols]
-		for j, c := range codes {
-			sym := uint8(c + symbolZero)
-			syms[j] = sym
-			counts[sym]++
-		}
-		n += q.Cols
-	}
+	n := s.gather(symbolZero)
 	if n == 0 {
 		return dst
 	}
 	start := len(dst)
 	lanes := lanesFor(n)
+	counts := countBytes(s.symbols[:n])
 	s.freq.normalise(&counts)
-	s.enc.build(&s.freq)
 	dst = append(dst, byte(bits.TrailingZeros(uint(lanes))))
 	dst = s.freq.append(dst)
 	parts.Tables = len(dst) - start
 	start = len(dst)
-	dst, s.words = ransEncode(dst, s.symbols[:n], &s.enc, lanes, s.words)
+	if lo, hi := s.freq.bounds(); asLanes(lo, hi) {
+		l := symbolScratches.Get().(*symbolScratch)
+		defer symbolScratches.Put(l)
+		l.build(s.freq.freq[lo : hi+1])
+		s.gather(symbolZero - int32(lo))
+		dst = l.push(dst, s.symbols[:n], lanes)
+	} else {
+		s.enc.build(&s.freq)
+		dst, s.words = ransEncode(dst, s.symbols[:n], &s.enc, lanes, s.words)
+	}
 	parts.Codes = len(dst) - start
 	return dst
 }
 
+// asLanes reports whether the lane coder, which gives the same bytes for an
+// alphabet that is small enough, is the faster one.
+func asLanes(lo, hi int) bool { return hi-lo < laneSymbols && laneLoops != lanePlain }
+
 // decodeLiteral restores the values below the threshold into dst's memory.
 func (o *opened) decodeLiteral(dst []float32, s *scratch, side []rowSide) ([]float32, error) {
-	n := 0
+	n, zero := 0, int32(symbolZero)
 	for _, r := range side {
 		if r.bits > 0 {
 			n += o.cols
@@ -78,10 +89,20 @@ func (o *opened) decodeLiteral(dst []float32, s *scratch, side []rowSide) ([]flo
 		if len(o.codes) < 4*lanes || (len(o.codes)-4*lanes)/2 > n {
 			return nil, fmt.Errorf("%w: %d bytes for %d symbols", errRANS, len(o.codes), n)
 		}
-		s.dec.build(&s.freq)
 		s.symbols = resize(s.symbols, n)
-		if err := ransDecode(s.symbols, o.codes, &s.dec, lanes); err != nil {
-			return nil, err
+		if lo, hi := s.freq.bounds(); asLanes(lo, hi) {
+			l := symbolScratches.Get().(*symbolScratch)
+			defer symbolScratches.Put(l)
+			l.build(s.freq.freq[lo : hi+1])
+			if err := l.pop(s.symbols, o.codes, lanes); err != nil {
+				return nil, err
+			}
+			zero -= int32(lo)
+		} else {
+			s.dec.build(&s.freq)
+			if err := ransDecode(s.symbols, o.codes, &s.dec, lanes); err != nil {
+				return nil, err
+			}
 		}
 	}
 	dst = resize(dst, o.rows*o.cols)
@@ -92,30 +113,23 @@ func (o *opened) decodeLiteral(dst []float32, s *scratch, side []rowSide) ([]flo
 			clear(row)
 			continue
 		}
-		if c, ok := dequantise(row, syms[:o.cols], sd); !ok {
-			return nil, fmt.Errorf("row %d, column %d: code %d does not fit Q %d", r, c, int(syms[c])-symbolZero, sd.bits)
+		if c, ok := dequantise(row, syms[:o.cols], zero, sd); !ok {
+			return nil, fmt.Errorf("row %d, column %d: code %d does not fit Q %d", r, c, int32(syms[c])-zero, sd.bits)
 		}
 		syms = syms[o.cols:]
 	}
 	return dst, nil
 }
 
-// dequantise writes the values of the codes in syms (Eq. 7). If a code needs
+// dequantise writes the values of the codes, symbol - zero, (Eq. 7). If one needs
 // more than the row's Q bits it returns its column and false.
-func dequantise(row []float32, syms []byte, sd rowSide) (col int, ok bool) {
-	limit := int32(1)<<sd.bits - 1
-	syms = syms[:len(row)]
-	worst := int32(0)
-	for j, sym := range syms {
-		c := int32(sym) - symbolZero
-		worst = max(worst, c, -c)
-		row[j] = float32(c) * sd.scale
-	}
-	if worst <= limit {
+func dequantise(row []float32, syms []byte, zero int32, sd rowSide) (col int, ok bool) {
+	limit := uint32(1)<<sd.bits - 1
+	if rowLoops.restoreSymbols(row, syms, zero, sd.scale) <= limit {
 		return 0, true
 	}
 	for col = range syms {
-		if c := int32(syms[col]) - symbolZero; c > limit || -c > limit {
+		if c := int32(syms[col]) - zero; uint32(max(c, -c)) > limit {
 			break
 		}
 	}

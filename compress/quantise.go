@@ -2,7 +2,6 @@ package compress
 
 import (
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -22,8 +21,9 @@ type Quantised struct {
 	Above CSR
 
 	aboveType valueType
-	mag       []float32 // scratch
 	largest   []float32 // scratch
+	tau       []uint32  // bits of each row's threshold
+	sum       []uint64  // of the magnitudes of each row's codes
 	topCodes  []uint8   // scratch
 }
 
@@ -39,7 +39,7 @@ func Quantise(m Matrix, o Options) (*Quantised, error) {
 	if err := q.quantise(m, &r); err != nil {
 		return nil, err
 	}
-	q.mag, q.largest, q.topCodes = nil, nil, nil
+	q.largest, q.tau, q.sum, q.topCodes = nil, nil, nil, nil
 	return q, nil
 }
 
@@ -54,46 +54,36 @@ func (q *Quantised) quantise(m Matrix, r *reading) error {
 	q.Q = resize(q.Q, m.Rows)
 	q.Above.reset(m.Rows)
 	q.largest = resize(q.largest, m.Rows)
+	q.tau, q.sum = resize(q.tau, m.Rows), resize(q.sum, m.Rows)
 	group := min(m.Rows, 1) // rows that share a Q
 	if r.perTensor {
 		group = m.Rows
 	}
-	q.mag = resize(q.mag, group*m.Cols)
 	q.topCodes = resize(q.topCodes, group*m.Cols)
 	for first := 0; first < m.Rows; first += group {
 		for i := range group {
-			tauBits := r.tauBits
-			if r.thresholdBy != byValue {
-				tauBits = r.rowThreshold(m.Row(first + i))
+			row := first + i
+			if q.tau[row] = r.tauBits; r.thresholdBy != byValue {
+				q.tau[row] = r.rowThreshold(m.Row(row))
 			}
-			q.largest[first+i] = splitRow(q.mag[i*m.Cols:(i+1)*m.Cols], m.Row(first+i), tauBits, &q.Above)
+			q.largest[row] = splitRow(m.Row(row), q.tau[row], &q.Above)
 		}
-		bits := r.search(q.mag, m.Cols, q.largest[first:first+group], q.topCodes)
+		rows := Matrix{group, m.Cols, m.Data[first*m.Cols : (first+group)*m.Cols]}
+		bits := r.search(rows, q.tau[first:first+group], q.largest[first:first+group], q.topCodes)
 		for i := range group {
 			row := first + i
 			codes := q.Codes[row*m.Cols : (row+1)*m.Cols]
 			if q.largest[row] == 0 {
-				q.Q[row], q.Scale[row] = 0, 0
+				q.Q[row], q.Scale[row], q.sum[row] = 0, 0, 0
 				clear(codes)
 				continue
 			}
 			s := magnitudeScale(q.largest[row], bits, r.scale32)
 			q.Q[row], q.Scale[row] = uint8(bits), s
-			signedCodes(codes, m.Row(row), q.mag[i*m.Cols:(i+1)*m.Cols], s, 1<<bits-1)
+			q.sum[row] = rowLoops.codes(codes, m.Row(row), q.tau[row], s, 1<<bits-1)
 		}
 	}
 	return q.roundAbove(r)
-}
-
-// signedCodes writes the codes of the magnitudes with the signs of row. Code 0
-// has no sign, so -0 restores as +0.
-func signedCodes(dst []int16, row, mag []float32, scale float32, top uint32) {
-	dst, mag = dst[:len(row)], mag[:len(row)]
-	for j, v := range row {
-		sign := int32(math.Float32bits(v)) >> 31
-		c := int32(magnitudeCode(mag[j], scale, top))
-		dst[j] = int16((c ^ sign) - sign)
-	}
 }
 
 // roundAbove settles the type of the values above and rounds them to it.
@@ -119,10 +109,8 @@ func (q *Quantised) roundAbove(r *reading) error {
 func (q *Quantised) Restore(dst []float32) Matrix {
 	m := Matrix{Rows: q.Rows, Cols: q.Cols, Data: resize(dst, q.Rows*q.Cols)}
 	for r := range q.Rows {
-		row, codes, s := m.Row(r), q.Codes[r*q.Cols:(r+1)*q.Cols], q.Scale[r]
-		for j, c := range codes {
-			row[j] = float32(c) * s
-		}
+		row := m.Row(r)
+		rowLoops.restore(row, q.Codes[r*q.Cols:(r+1)*q.Cols], q.Scale[r])
 		for i := q.Above.RowPtr[r]; i < q.Above.RowPtr[r+1]; i++ {
 			row[q.Above.Col[i]] = q.Above.Val[i]
 		}

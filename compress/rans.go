@@ -42,6 +42,25 @@ type frequencies struct {
 	freq, start [256]uint16
 }
 
+// countBytes counts the bytes of each value. Four counts of each value, since one
+// waits for the last store to it.
+func countBytes(b []byte) (counts [256]uint32) {
+	var part [4][256]uint32
+	for ; len(b) >= 4; b = b[4:] {
+		part[0][b[0]]++
+		part[1][b[1]]++
+		part[2][b[2]]++
+		part[3][b[3]]++
+	}
+	for _, s := range b {
+		part[0][s]++
+	}
+	for s := range counts {
+		counts[s] = part[0][s] + part[1][s] + part[2][s] + part[3][s]
+	}
+	return counts
+}
+
 // normalise scales counts to frequencies that sum to probOne, each symbol that
 // occurs getting at least 1. Rounding leaves a difference, which goes step by
 // step to the symbol where it costs least; all in integers, the first symbol
@@ -100,13 +119,7 @@ func (f *frequencies) accumulate() {
 // does not occur. With two symbols or more none reaches probOne; with one, its
 // frequency is probOne and no bits follow.
 func (f *frequencies) append(dst []byte) []byte {
-	lo, hi := 0, 255
-	for f.freq[lo] == 0 {
-		lo++
-	}
-	for f.freq[hi] == 0 {
-		hi--
-	}
+	lo, hi := f.bounds()
 	dst = append(dst, byte(lo), byte(hi))
 	if lo == hi {
 		return dst
@@ -116,6 +129,18 @@ func (f *frequencies) append(dst []byte) []byte {
 		dst = w.write(dst, uint32(f.freq[s]), probBits)
 	}
 	return w.flush(dst)
+}
+
+// bounds returns the first and last symbol that occur.
+func (f *frequencies) bounds() (lo, hi int) {
+	hi = 255
+	for f.freq[lo] == 0 {
+		lo++
+	}
+	for f.freq[hi] == 0 {
+		hi--
+	}
+	return lo, hi
 }
 
 // parse is the inverse of append; b must hold exactly one model.
@@ -230,8 +255,13 @@ func ransEncodeBlock(syms *[maxLanes]byte, words *[2 * maxLanes]byte, states *[m
 }
 
 // decoderTable gives for each slot, that is for each value of the low bits of a
-// state: symbol | freq-1 << 8 | slot-start << 20.
-type decoderTable [probOne]uint32
+// state, the symbol, its frequency and slot - start.
+type decoderTable struct {
+	step   [probOne]slotStep
+	symbol [probOne]byte
+}
+
+type slotStep struct{ freq, rest uint16 }
 
 func (t *decoderTable) build(f *frequencies) {
 	for s, n := range f.freq {
@@ -241,62 +271,75 @@ func (t *decoderTable) build(f *frequencies) {
 
 // fill writes the slots of one symbol.
 func (t *decoderTable) fill(symbol byte, start, freq uint16) {
-	slots := t[start : start+freq]
-	e := uint32(symbol) | uint32(freq-1)<<8
-	for i := range slots {
-		slots[i] = e
-		e += 1 << 20
+	steps, symbols := t.step[start:start+freq], t.symbol[start:start+freq]
+	for i := range steps {
+		steps[i] = slotStep{freq, uint16(i)}
+		symbols[i] = symbol
 	}
 }
 
 // ransDecodeBlock decodes a block of symbols and returns the bytes of the words
-// taken. Renormalisation selects by mask; a branch would be taken at random. It
-// is a function of its own so that its variables stay in registers.
+// taken. It is a function of its own so that its variables stay in registers, and
+// takes four symbols at a time to save the arithmetic of indices: there are at
+// least four lanes.
 func ransDecodeBlock(syms *[maxLanes]byte, words *[2 * maxLanes]byte, states *[maxLanes]uint32, t *decoderTable, mask uint) int {
-	_, _, _, _ = syms[0], words[0], states[0], t[0]
+	_, _, _, _ = syms[0], words[0], states[0], t.symbol[0]
 	at := uint(0)
-	for j := range uint(maxLanes) {
-		x := states[j&mask&(maxLanes-1)]
-		e := t[x&(probOne-1)]
-		syms[j] = byte(e)
-		x = (e>>8&(probOne-1)+1)*(x>>probBits) + e>>20
-		take := uint32((uint64(x) - stateLow) >> 63)
-		at &= 2*maxLanes - 2 // changes nothing: a symbol takes at most one word
-		word := uint32(words[at]) | uint32(words[at+1])<<8
-		states[j&mask&(maxLanes-1)] = x ^ (x^(x<<16|word))&-take
-		at += uint(2 * take)
+	for j := uint(0); j <= maxLanes-4; j += 4 {
+		s, o := (*[4]uint32)(states[j&mask:]), (*[4]byte)(syms[j:])
+		var x uint32
+		x, o[0] = t.pop(s[0])
+		s[0], at = renormalise(x, words, at)
+		x, o[1] = t.pop(s[1])
+		s[1], at = renormalise(x, words, at)
+		x, o[2] = t.pop(s[2])
+		s[2], at = renormalise(x, words, at)
+		x, o[3] = t.pop(s[3])
+		s[3], at = renormalise(x, words, at)
 	}
 	return int(at)
+}
+
+// pop returns the state without its symbol, and the symbol.
+func (t *decoderTable) pop(x uint32) (state uint32, symbol byte) {
+	slot := x & (probOne - 1)
+	e := &t.step[slot]
+	return uint32(e.freq)*(x>>probBits) + uint32(e.rest), t.symbol[slot]
+}
+
+// renormalise takes the word at the given place if x is below stateLow. It is in
+// the form that compiles to a selection; a branch would be taken at random.
+func renormalise(x uint32, words *[2 * maxLanes]byte, at uint) (state uint32, next uint) {
+	at &= 2*maxLanes - 2 // changes nothing: a symbol takes at most one word
+	word := uint32(words[at]) | uint32(words[at+1])<<8
+	take := uint(uint64(x)-stateLow) >> 63
+	with := x<<16 | word
+	if x < stateLow {
+		x = with
+	}
+	return x, at + 2*take
 }
 
 // ransDecode fills syms from src, which must hold exactly the states and words
 // that encode it.
 func ransDecode(syms, src []byte, t *decoderTable, lanes int) error {
-	if len(src) < 4*lanes || len(src)%2 != 0 {
-		return fmt.Errorf("%w: %d bytes for %d states and words", errRANS, len(src), lanes)
-	}
 	var states [maxLanes]uint32
-	for k := range lanes {
-		states[k] = binary.LittleEndian.Uint32(src[4*k:])
-		if states[k] < stateLow {
-			return fmt.Errorf("%w: state %d of lane %d is below %d", errRANS, states[k], k, stateLow)
-		}
+	if err := parseStates(states[:lanes], src); err != nil {
+		return err
 	}
 	words := src[4*lanes:]
 	mask := uint(lanes-1) & (maxLanes - 1)
 	i, p := 0, 0
 	// While a word is left for every symbol of a block, no look at the length
 	// is needed between them.
-	for len(syms)-i >= maxLanes && len(words)-p >= 2*maxLanes {
+	for lanes >= 4 && len(syms)-i >= maxLanes && len(words)-p >= 2*maxLanes {
 		p += ransDecodeBlock((*[maxLanes]byte)(syms[i:]), (*[2 * maxLanes]byte)(words[p:]), &states, t, mask)
 		i += maxLanes
 	}
 	for ; i < len(syms); i++ {
 		k := uint(i) & mask
 		x := states[k]
-		e := t[x&(probOne-1)]
-		syms[i] = byte(e)
-		x = (e>>8&(probOne-1)+1)*(x>>probBits) + e>>20
+		x, syms[i] = t.pop(x)
 		if x < stateLow {
 			if p == len(words) {
 				return fmt.Errorf("%w: words end at symbol %d of %d", errRANS, i, len(syms))
@@ -306,10 +349,30 @@ func ransDecode(syms, src []byte, t *decoderTable, lanes int) error {
 		}
 		states[k] = x
 	}
-	if p != len(words) {
-		return fmt.Errorf("%w: %d bytes left over", errRANS, len(words)-p)
+	return checkEnd(states[:lanes], len(words)-p)
+}
+
+// parseStates reads the states that a stream begins with.
+func parseStates(states []uint32, src []byte) error {
+	if len(src) < 4*len(states) || len(src)%2 != 0 {
+		return fmt.Errorf("%w: %d bytes for %d states and words", errRANS, len(src), len(states))
 	}
-	for k, x := range states[:lanes] {
+	for k := range states {
+		states[k] = binary.LittleEndian.Uint32(src[4*k:])
+		if states[k] < stateLow {
+			return fmt.Errorf("%w: state %d of lane %d is below %d", errRANS, states[k], k, stateLow)
+		}
+	}
+	return nil
+}
+
+// checkEnd returns nil if decoding ended in the states in which encoding began,
+// with no bytes of words left.
+func checkEnd(states []uint32, left int) error {
+	if left != 0 {
+		return fmt.Errorf("%w: %d bytes left over", errRANS, left)
+	}
+	for k, x := range states {
 		if x != stateLow {
 			return fmt.Errorf("%w: lane %d ends in state %d, expected %d", errRANS, k, x, stateLow)
 		}

@@ -4,9 +4,9 @@ package compress
 // share one Q: one row per token, or all rows of a tensor. It returns the number
 // of magnitude bits for the group, 0 when it has no value other than zero.
 //
-// mag holds the magnitudes of the rows in order, each row cols long, largest the
-// greatest of each row. topCodes is scratch of the length of mag.
-func (r *reading) search(mag []float32, cols int, largest []float32, topCodes []uint8) int {
+// m has the rows in order, tau the bits of their thresholds, largest the greatest
+// magnitude below the threshold of each. topCodes is scratch for a code of every value.
+func (r *reading) search(m Matrix, tau []uint32, largest []float32, topCodes []uint8) int {
 	some := false
 	for _, l := range largest {
 		some = some || l > 0
@@ -19,7 +19,7 @@ func (r *reading) search(mag []float32, cols int, largest []float32, topCodes []
 	}
 	for i, l := range largest {
 		if l > 0 {
-			quantiseMagnitudes(topCodes[i*cols:(i+1)*cols], mag[i*cols:(i+1)*cols], magnitudeScale(l, r.top, r.scale32), 1<<r.top-1)
+			rowLoops.magnitudes(topCodes[i*m.Cols:(i+1)*m.Cols], m.Row(i), tau[i], magnitudeScale(l, r.top, r.scale32), 1<<r.top-1)
 		}
 	}
 	q := r.top
@@ -27,10 +27,10 @@ func (r *reading) search(mag []float32, cols int, largest []float32, topCodes []
 		var sum uint64
 		for i, l := range largest {
 			if l > 0 {
-				sum += r.distortion(mag[i*cols:(i+1)*cols], topCodes[i*cols:(i+1)*cols], magnitudeScale(l, candidate, r.scale32), candidate)
+				sum += r.distortion(m.Row(i), tau[i], topCodes[i*m.Cols:(i+1)*m.Cols], magnitudeScale(l, candidate, r.scale32), candidate)
 			}
 		}
-		if float32(sum)/float32(len(mag)) > r.delta {
+		if float32(sum)/float32(len(m.Data)) > r.delta {
 			if r.firstExceed {
 				return candidate
 			}
@@ -41,29 +41,13 @@ func (r *reading) search(mag []float32, cols int, largest []float32, topCodes []
 	return q
 }
 
-// quantiseMagnitudes writes the codes of mag.
-func quantiseMagnitudes(dst []uint8, mag []float32, scale float32, top uint32) {
-	dst = dst[:len(mag)]
-	for j, m := range mag {
-		dst[j] = uint8(magnitudeCode(m, scale, top))
-	}
-}
-
 // distortion returns the sum over a row of |topCode / 2^(top-bits) - code|, the
 // numerator of delta in Algorithm 1, with code a fresh quantisation at bits.
-func (r *reading) distortion(mag []float32, topCodes []uint8, scale float32, bits int) uint64 {
-	shift := uint(r.top-bits) & 7
-	var half int32
+func (r *reading) distortion(row []float32, tauBits uint32, topCodes []uint8, scale float32, bits int) uint64 {
+	shift := uint(r.top - bits)
+	var half uint32
 	if r.roundCompare {
 		half = 1 << shift >> 1
 	}
-	topCodes = topCodes[:len(mag)]
-	top := uint32(1)<<bits - 1
-	var sum uint64
-	for j, m := range mag {
-		d := (int32(topCodes[j])+half)>>shift - int32(magnitudeCode(m, scale, top))
-		sign := d >> 31
-		sum += uint64((d ^ sign) - sign)
-	}
-	return sum
+	return rowLoops.distortion(topCodes, row, tauBits, scale, 1<<bits-1, half, shift)
 }

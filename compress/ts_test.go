@@ -33,10 +33,14 @@ func TestThresholdSplitting(t *testing.T) {
 		}
 		var csr CSR
 		csr.reset(1)
-		mag := make([]float32, len(row))
-		most := splitRow(mag, row, r.tauBits, &csr)
-		if !slices.Equal(csr.Col, c.above) || !slices.Equal(mag, c.mag) || most != c.most {
-			t.Errorf("tau %v: above %v, magnitudes %v, largest %v, want %v, %v, %v", c.tau, csr.Col, mag, most, c.above, c.mag, c.most)
+		most := splitRow(row, r.tauBits, &csr)
+		if !slices.Equal(csr.Col, c.above) || most != c.most {
+			t.Errorf("tau %v: above %v, largest %v, want %v, %v", c.tau, csr.Col, most, c.above, c.most)
+		}
+		for i, v := range row {
+			if mag := below(v, r.tauBits); mag != c.mag[i] {
+				t.Errorf("tau %v: %v counts as %v, want %v", c.tau, v, mag, c.mag[i])
+			}
 		}
 		if want := []uint32{0, uint32(len(c.above))}; !slices.Equal(csr.RowPtr, want) {
 			t.Errorf("tau %v: row pointers %v, want %v", c.tau, csr.RowPtr, want)

@@ -263,6 +263,13 @@ type Measured struct {
 	CloudSeconds    float64 `json:"cloud_seconds"`
 	OtherSeconds    float64 `json:"other_seconds"`
 	TokensPerSecond float64 `json:"tokens_per_second"`
+	// SharedEdge says that boundary tensors of an earlier cell with the same edge
+	// were used: EdgeSeconds are those of the rest.
+	SharedEdge bool `json:"shared_edge,omitempty"`
+	// Twin is the key of the cell whose scores were taken, because the knobs in
+	// which the two differ cannot act on these inputs; "" for a cell that was
+	// computed.
+	Twin string `json:"twin,omitempty"`
 }
 
 // CellResult is the content of cells/<key>.json.

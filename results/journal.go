@@ -15,12 +15,13 @@ import (
 //
 //	length  uint32, little endian, of the payload, not 0
 //	crc     uint32, little endian, CRC-32C of the payload
-//	payload block number and row count as uvarints, then the rows
+//	payload block number and row count as uvarints, then the rows, then the
+//	        number of the block's counts as uvarint and the counts as uvarints
 //
 // A record that is cut short or does not match its checksum ends the journal: it
 // is what a crash left of the block being written.
 const (
-	journalMagic  = "SBJRNL01"
+	journalMagic  = "SBJRNL02"
 	journalHeader = 8 + 4 + 64 + 4 // magic, version, key, CRC-32C of these
 	recordHeader  = 8
 	// minRow is the smallest encoded row: flags, 17 varints, one float.
@@ -36,10 +37,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Journal takes the rows of a cell block by block. It is not safe for concurrent
 // use.
 type Journal struct {
-	f    *os.File
-	last int
-	buf  []byte
-	err  error // of a failed Append; what follows it in the file is unknown
+	f      *os.File
+	last   int
+	counts []int64 // of the recovered blocks
+	buf    []byte
+	err    error // of a failed Append; what follows it in the file is unknown
 }
 
 func appendJournalHeader(b []byte, key string) []byte {
@@ -66,9 +68,9 @@ func openJournal(path, key string) (_ *Journal, rows []Row, last int, err error)
 	if err != nil {
 		return nil, nil, -1, err
 	}
-	rows, last, whole, err := decodeJournal(b, key)
+	rows, counts, last, whole, err := decodeJournal(b, key)
 	if errors.Is(err, errHeader) {
-		rows, last, whole, err = nil, -1, 0, nil
+		rows, counts, last, whole, err = nil, nil, -1, 0, nil
 	}
 	if err != nil {
 		return nil, nil, -1, fmt.Errorf("%s: %w; delete it to begin the cell again", path, err)
@@ -89,47 +91,50 @@ func openJournal(path, key string) (_ *Journal, rows []Row, last int, err error)
 	if err := f.Sync(); err != nil {
 		return nil, nil, -1, err
 	}
-	return &Journal{f: f, last: last}, rows, last, nil
+	return &Journal{f: f, last: last, counts: counts}, rows, last, nil
 }
 
-// decodeJournal reads the whole records of b. whole is the number of bytes they
+// decodeJournal reads the whole records of b; counts is the sum of the blocks' counts. whole is the number of bytes they
 // and the header take. Without the header of the cell's journal the error is
 // errHeader, with a sound one of a newer schema it is ErrSchema. A record whose checksum is right but whose content is not
 // is an error: no crash makes one.
-func decodeJournal(b []byte, key string) (rows []Row, last, whole int, err error) {
+func decodeJournal(b []byte, key string) (rows []Row, counts []int64, last, whole int, err error) {
 	head := appendJournalHeader(nil, key)
 	if n := min(len(b), journalHeader); string(b[:n]) != string(head[:n]) {
 		const sum = journalHeader - 4
 		if n == journalHeader && string(b[:8]) == journalMagic && binary.LittleEndian.Uint32(b[sum:]) == crc32.Checksum(b[:sum], castagnoli) {
 			if v := binary.LittleEndian.Uint32(b[8:]); v > SchemaVersion {
-				return nil, -1, 0, fmt.Errorf("journal of %w %d, this program reads version %d", ErrSchema, v, SchemaVersion)
+				return nil, nil, -1, 0, fmt.Errorf("journal of %w %d, this program reads version %d", ErrSchema, v, SchemaVersion)
 			}
 		}
-		return nil, -1, 0, errHeader
+		return nil, nil, -1, 0, errHeader
 	}
 	if len(b) < journalHeader {
-		return nil, -1, 0, nil
+		return nil, nil, -1, 0, nil
 	}
 	last, whole = -1, journalHeader
 	for {
 		rest := b[whole:]
 		if len(rest) < recordHeader {
-			return rows, last, whole, nil
+			return rows, counts, last, whole, nil
 		}
 		n := int(binary.LittleEndian.Uint32(rest))
 		if n == 0 || n > len(rest)-recordHeader {
-			return rows, last, whole, nil
+			return rows, counts, last, whole, nil
 		}
 		payload := rest[recordHeader : recordHeader+n]
 		if crc32.Checksum(payload, castagnoli) != binary.LittleEndian.Uint32(rest[4:]) {
-			return rows, last, whole, nil
+			return rows, counts, last, whole, nil
 		}
-		block, part, err := decodeBlock(payload)
+		block, part, add, err := decodeBlock(payload)
 		if err != nil {
-			return nil, -1, 0, fmt.Errorf("record after block %d: %w", last, err)
+			return nil, nil, -1, 0, fmt.Errorf("record after block %d: %w", last, err)
 		}
 		if block <= last {
-			return nil, -1, 0, fmt.Errorf("block %d after block %d", block, last)
+			return nil, nil, -1, 0, fmt.Errorf("block %d after block %d", block, last)
+		}
+		if counts, err = addCounts(counts, add); err != nil {
+			return nil, nil, -1, 0, fmt.Errorf("record after block %d: %w", last, err)
 		}
 		last = block
 		rows = append(rows, part...)
@@ -137,9 +142,31 @@ func decodeJournal(b []byte, key string) (rows []Row, last, whole int, err error
 	}
 }
 
+// addCounts adds the counts of a block to those of the blocks before it.
+func addCounts(sum, add []int64) ([]int64, error) {
+	if len(sum) < len(add) {
+		sum = append(sum, make([]int64, len(add)-len(sum))...)
+	}
+	for i, n := range add {
+		if sum[i] > math.MaxInt64-n {
+			return nil, errors.New("malformed block: counts exceed 64 bits")
+		}
+		sum[i] += n
+	}
+	return sum, nil
+}
+
 // Append adds the rows of a block and returns when they are on disk. Blocks are
 // numbered from 0 upwards and each is given once; gaps are allowed.
-func (j *Journal) Append(block int, rows []Row) error {
+func (j *Journal) Append(block int, rows []Row) error { return j.AppendCounted(block, rows, nil) }
+
+// Counts returns the sums, place by place, of the counts that came with the
+// blocks recovered.
+func (j *Journal) Counts() []int64 { return j.counts }
+
+// AppendCounted is Append for a block with counts, none of them negative: what
+// the caller counted in the block, such as magnitudes.
+func (j *Journal) AppendCounted(block int, rows []Row, counts []int64) error {
 	if j.err != nil {
 		return j.err
 	}
@@ -147,7 +174,7 @@ func (j *Journal) Append(block int, rows []Row) error {
 		return fmt.Errorf("journal: block %d after block %d", block, j.last)
 	}
 	b := append(j.buf[:0], make([]byte, recordHeader)...)
-	b = appendBlock(b, block, rows)
+	b = appendBlock(b, block, rows, counts)
 	j.buf = b
 	n := len(b) - recordHeader
 	if n > math.MaxInt32 {
@@ -178,7 +205,7 @@ const (
 	flagsKnown = 1<<iota - 1
 )
 
-func appendBlock(b []byte, block int, rows []Row) []byte {
+func appendBlock(b []byte, block int, rows []Row, counts []int64) []byte {
 	b = binary.AppendUvarint(b, uint64(block))
 	b = binary.AppendUvarint(b, uint64(len(rows)))
 	for i := range rows {
@@ -187,6 +214,10 @@ func appendBlock(b []byte, block int, rows []Row) []byte {
 			before = &rows[i-1]
 		}
 		b = appendRow(b, &rows[i], before)
+	}
+	b = binary.AppendUvarint(b, uint64(len(counts)))
+	for _, n := range counts {
+		b = binary.AppendUvarint(b, uint64(n))
 	}
 	return b
 }
@@ -329,14 +360,14 @@ func (r *blockReader) float() float64 {
 	return math.Float64frombits(binary.LittleEndian.Uint64(b))
 }
 
-func decodeBlock(b []byte) (block int, rows []Row, err error) {
+func decodeBlock(b []byte) (block int, rows []Row, counts []int64, err error) {
 	r := &blockReader{b: b}
 	k, n := r.uvarint(), r.uvarint()
 	if r.err == nil && (k > math.MaxInt32 || n > uint64(len(r.b)/minRow)) {
 		r.fail("block number or row count too large")
 	}
 	if r.err != nil {
-		return 0, nil, r.err
+		return 0, nil, nil, r.err
 	}
 	rows = make([]Row, 0, n)
 	for range n {
@@ -378,12 +409,26 @@ func decodeBlock(b []byte) (block int, rows []Row, err error) {
 			row.CloudSeconds = &v
 		}
 		if r.err != nil {
-			return 0, nil, r.err
+			return 0, nil, nil, r.err
 		}
 		rows = append(rows, row)
 	}
-	if len(r.b) != 0 {
-		return 0, nil, errors.New("malformed block: bytes after the last row")
+	n = r.uvarint()
+	if r.err == nil && n > uint64(len(r.b)) {
+		r.fail("number of counts too large")
 	}
-	return int(k), rows, nil
+	for i := uint64(0); i < n && r.err == nil; i++ {
+		v := r.uvarint()
+		if v > math.MaxInt64 {
+			r.fail("count too large")
+		}
+		counts = append(counts, int64(v))
+	}
+	if r.err != nil {
+		return 0, nil, nil, r.err
+	}
+	if len(r.b) != 0 {
+		return 0, nil, nil, errors.New("malformed block: bytes after the last count")
+	}
+	return int(k), rows, counts, nil
 }

@@ -108,7 +108,7 @@ func TestJournalTornTail(t *testing.T) {
 		{"second block flipped", func(b []byte) []byte { b[sizes[1]+20] ^= 1; return b }, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, last, n, err := decodeJournal(tc.edit(bytes.Clone(whole)), key)
+			got, _, last, n, err := decodeJournal(tc.edit(bytes.Clone(whole)), key)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -148,18 +148,20 @@ func TestJournalRefuses(t *testing.T) {
 		{"newer schema", "unsupported schema version 2, this program reads version 1", newer, key},
 		{"block twice", "block 0 after block 0", twice, key},
 		{"no rows where some are named", "too large", record([]byte{0, 200, 1}), key},
-		{"bytes after the rows", "after the last row", record([]byte{0, 0, 9}), key},
+		{"bytes after the counts", "after the last count", record([]byte{0, 0, 0, 9}), key},
+		{"no counts where some are named", "number of counts", record([]byte{0, 0, 200, 1}), key},
+		{"a count of 64 bits", "count too large", record(append(append([]byte{0, 0, 1}, bytes.Repeat([]byte{0xff}, 9)...), 1)), key},
 		{"unknown flag", "row flags", record(append([]byte{0, 1, 0x80}, make([]byte, 40)...)), key},
 		{"reference without a row before", "row flags", record(append([]byte{0, 1, 1}, make([]byte, 40)...)), key},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, _, _, err := decodeJournal(tc.b, tc.key)
+			_, _, _, _, err := decodeJournal(tc.b, tc.key)
 			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %v, want one line with %q", err, tc.want)
 			}
 		})
 	}
-	if _, _, _, err := decodeJournal(newer, key); !errors.Is(err, ErrSchema) {
+	if _, _, _, _, err := decodeJournal(newer, key); !errors.Is(err, ErrSchema) {
 		t.Errorf("a newer journal gives %v, want ErrSchema", err)
 	}
 }
@@ -202,11 +204,29 @@ func TestJournalGarbage(t *testing.T) {
 
 func TestJournalEncodesEveryField(t *testing.T) {
 	rows := fullRows(10)
-	block, got, err := decodeBlock(appendBlock(nil, 12, rows))
+	counts := []int64{0, 7, 1 << 40}
+	block, got, gotCounts, err := decodeBlock(appendBlock(nil, 12, rows, counts))
 	if err != nil || block != 12 {
 		t.Fatalf("block %d, %v", block, err)
 	}
 	diff(t, "rows", got, rows)
+	diff(t, "counts", gotCounts, counts)
+}
+
+// TestJournalCounts: the counts of whole blocks are added up, place by place.
+func TestJournalCounts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	for step, want := range [][]int64{nil, {1, 2}, {5, 2, 9}, {5, 2, 9}} {
+		j, _, last, err := openJournal(path, testKey(1))
+		if err != nil || last != step-1 {
+			t.Fatalf("last block %d, %v", last, err)
+		}
+		diff(t, "counts", j.Counts(), want)
+		if err := j.AppendCounted(step, nil, [][]int64{{1, 2}, {4, 0, 9}, nil, nil}[step]); err != nil {
+			t.Fatal(err)
+		}
+		j.Close()
+	}
 }
 
 func TestJournalBlocksAscend(t *testing.T) {
@@ -239,20 +259,20 @@ func FuzzJournal(f *testing.F) {
 	f.Add([]byte(journalMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// The payload decoder is behind a checksum that a fuzzer rarely meets.
-		if block, rows, err := decodeBlock(b); err == nil {
-			_, again, err := decodeBlock(appendBlock(nil, block, rows))
-			if err != nil || len(again) != len(rows) {
+		if block, rows, counts, err := decodeBlock(b); err == nil {
+			_, again, counted, err := decodeBlock(appendBlock(nil, block, rows, counts))
+			if err != nil || len(again) != len(rows) || len(counted) != len(counts) {
 				t.Fatalf("a block of %d rows came back with %d, %v", len(rows), len(again), err)
 			}
 		}
-		rows, last, whole, err := decodeJournal(b, key)
+		rows, _, last, whole, err := decodeJournal(b, key)
 		if err != nil {
 			return
 		}
 		if whole > len(b) || last < -1 {
 			t.Fatalf("%d of %d bytes are whole, last block %d", whole, len(b), last)
 		}
-		rows2, last2, _, err := decodeJournal(b[:whole], key)
+		rows2, _, last2, _, err := decodeJournal(b[:whole], key)
 		if err != nil || last2 != last || len(rows2) != len(rows) {
 			t.Fatalf("the whole part gives %d rows to block %d, %v; want %d to %d", len(rows2), last2, err, len(rows), last)
 		}

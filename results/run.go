@@ -251,7 +251,7 @@ func (r *Run) Done(key string) (CellResult, bool, error) {
 	if err := r.verify(&c); err != nil {
 		return CellResult{}, false, err
 	}
-	if r.lock != nil {
+	if r.lock != nil && c.Status != StatusTimeout {
 		// The crash may have come after the last rename of Commit.
 		if err := removeIfThere(r.cell(key, ".journal")); err != nil {
 			return CellResult{}, false, err
@@ -332,7 +332,8 @@ func (r *Run) Journal(key string) (j *Journal, recovered []Row, lastBlock int, e
 }
 
 // Commit finishes a cell: it writes its rows, then res with Schema, Key, Rows and
-// RowsSHA256 filled in, and removes the journal. The cell is done once the last
+// RowsSHA256 filled in, and removes the journal, except that of a cell that timed
+// out: the next run goes on from there. The cell is done once the last
 // rename is; before that it is as if Commit had not been called, except that an
 // earlier result of the cell is gone.
 func (r *Run) Commit(key string, rows []Row, res CellResult) error {
@@ -369,6 +370,9 @@ func (r *Run) Commit(key string, rows []Row, res CellResult) error {
 	}
 	if err := writeBytes(r.cell(key, ".json"), buf.Bytes()); err != nil {
 		return err
+	}
+	if res.Status == StatusTimeout {
+		return nil // another run may go on behind the blocks that are there
 	}
 	return removeIfThere(r.cell(key, ".journal"))
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"sort"
 
-	"splitbench/compress"
 	"splitbench/models/backend"
 )
 
@@ -40,7 +39,8 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, maxNew int, samp
 		return err
 	}
 	defer e.giveCache(cache)
-	q := &sequence{ids: append([]int32(nil), prompt...), length: len(prompt) + maxNew, cache: cache}
+	q := &segment{ids: append([]int32(nil), prompt...), length: len(prompt) + maxNew, cache: cache}
+	crossed := s.method.SplitLayer == 0
 	if err := e.reserve(&e.scored, 1); err != nil {
 		return err
 	}
@@ -55,11 +55,16 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, maxNew int, samp
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		before := q.payload
-		x, err := s.advance([]*sequence{q}, []int{len(q.ids) - q.done})
+		q.payload = Payload{}
+		q.to = len(q.ids)
+		q.edgeEnd = s.method.served(q.to)
+		q.crosses = !crossed && q.to > q.edgeEnd
+		crossed = crossed || q.crosses
+		x, err := s.step(q)
 		if err != nil {
 			return err
 		}
+		q.from = q.to
 		last := e.scored.Slice(0, 1)
 		e.model.Backend.Copy(last, x.Slice(x.Rows()-1, x.Rows()))
 		e.model.Normalise(last, last)
@@ -73,7 +78,7 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, maxNew int, samp
 		if err := e.model.LogProbs(score, last, []backend.Target{{Row: 0, ID: id}}); err != nil {
 			return err
 		}
-		if err := each(Token{ID: id, LogProb: score[0].LogProb, Payload: q.payload.since(before)}); err != nil {
+		if err := each(Token{ID: id, LogProb: score[0].LogProb, Payload: q.payload}); err != nil {
 			return err
 		}
 		if stop(id) {
@@ -84,19 +89,29 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, maxNew int, samp
 	return nil
 }
 
-// since returns what p holds beyond an earlier state of it.
-func (p Payload) since(before Payload) Payload {
-	p.Tokens -= before.Tokens
-	p.Hidden = partsSince(p.Hidden, before.Hidden)
-	p.KV = partsSince(p.KV, before.KV)
-	return p
-}
-
-func partsSince(p, before compress.Parts) compress.Parts {
-	return compress.Parts{
-		Header: p.Header - before.Header, Tables: p.Tables - before.Tables, Codes: p.Codes - before.Codes,
-		Side: p.Side - before.Side, Sparse: p.Sparse - before.Sparse,
+// step computes the rows of one segment on both sides of the link; what the
+// edge serves of them is one message. It returns the residual stream after the
+// last layer.
+func (s *Session) step(g *segment) (backend.Matrix, error) {
+	segs := []*segment{g}
+	if s.method.SplitLayer > 0 {
+		s.host = grow(s.host, g.edgeRows()*s.engine.model.Config.HiddenSize)
+		if _, err := s.edgePass(segs, s.host); err != nil {
+			return nil, err
+		}
+		g.kv = nil
+		if n := s.kvSize(g); n > 0 && s.method.Codec != nil {
+			s.kv = grow(s.kv, n)
+			s.readKV(segs, s.kv)
+		}
+		if err := s.send([]*family{{leaves: segs}}, s.Histogram, false); err != nil {
+			return nil, err
+		}
+		if g.kv != nil {
+			s.writeKV(segs)
+		}
 	}
+	return s.cloudPass(segs)
 }
 
 // pick draws from softmax(logits/temperature) cut to the nucleus; ties in the

@@ -244,6 +244,17 @@ func (b *Batch) length(i int) (positions int, declared bool) {
 	return s.Start + s.Count, false
 }
 
+// LengthClass tells apart the lengths of sequences that are rotated
+// differently: sequences of one class that begin with the same tokens have the
+// same rows there, whatever follows. All lengths are of one class except with
+// the rope type longrope.
+func (m *Model) LengthClass(length int) int {
+	if m.rope.long != nil && length > m.rope.limit {
+		return 1
+	}
+	return 0
+}
+
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.IDs, b.Positions, b.Sequences, b.lengths = b.IDs[:0], b.Positions[:0], b.Sequences[:0], b.lengths[:0]

@@ -92,6 +92,10 @@ func parseKVTables(b []byte) (*KVTables, error) {
 	return t, nil
 }
 
+// Inspect describes one whole split1 message that was made with the tables, as
+// [Inspect] does those made with the built-in ones.
+func (t *Tables) Inspect(msg []byte) (Info, error) { return inspectSplit1(msg, t) }
+
 // KVInfo describes a message of keys and values.
 type KVInfo struct {
 	Codec    string `json:"codec"` // "split1 kv"

@@ -136,7 +136,7 @@ var knobs = []knob{
 	}, usual: func(p *Point) bool { return p.Lanes == 0 }},
 	reading("Restore", "center", func(p *Point) string { return p.Restore }),
 	tablesKnob("Tables", func(p *Point) string { return p.Tables }),
-	tablesKnob("KV tables", func(p *Point) string { return p.KVTables }),
+	tablesKnob("Tables of KV", func(p *Point) string { return p.KVTables }),
 	{name: "Max tokens", applies: isSplit, text: func(p *Point) string {
 		if p.MaxTokens == 0 {
 			return "all"

@@ -49,6 +49,7 @@ type key struct {
 	mark   string // in Cell.Label; empty: axis
 	always bool   // shown in every label
 	digest string // the entry of extra that stands for this key in Cell.Canonical
+	late   bool   // came after the first recorded specs, in which its default was meant: written only otherwise
 	silent bool   // never part of Cell.Canonical: a display name
 
 	needs need
@@ -243,11 +244,11 @@ var boundaryKeys = []*key{
 	{name: "scale_type", shape: choice, choices: []string{"float16", "float32"}, def: "float16", axis: "scale_type", needs: boundaryMethod, when: quantising,
 		ref: func(c *Cell) any { return &c.Method.Boundary.ScaleType },
 		doc: "Type of a row's scale; it is rounded to this type before it is used."},
-	{name: "lanes", shape: integer, ints: []int{0, 1, 2, 4, 8, 16, 32, 64, 96}, def: 0, axis: "lanes", needs: boundaryMethod, when: split1,
+	{name: "lanes", shape: integer, ints: []int{0, 1, 2, 4, 8, 16, 32, 64, 96}, def: 0, axis: "lanes", late: true, needs: boundaryMethod, when: split1,
 		shown: "0 = chosen by size",
 		ref:   func(c *Cell) any { return &c.Method.Boundary.Lanes },
 		doc:   "Interleaved states of split1's coder: fewer make a short message shorter, more decode faster."},
-	{name: "restore", shape: choice, choices: []string{"center", "centroid"}, def: "center", axis: "restore", needs: boundaryMethod, when: tabled,
+	{name: "restore", shape: choice, choices: []string{"center", "centroid"}, def: "center", axis: "restore", late: true, needs: boundaryMethod, when: tabled,
 		ref: func(c *Cell) any { return &c.Method.Boundary.Restore },
 		doc: "What a code of split1 stands for: code times scale (Eq. 7), or the mean of the training values with that code, from the tables."},
 	{name: "tables", shape: path, digest: DigestTables, def: "", shown: "those built in", needs: boundaryMethod, when: split1,

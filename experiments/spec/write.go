@@ -70,7 +70,7 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 		case k.name == "block" && c.Task.Block == 0:
 		default:
 			v := k.load(c)
-			if k.def == nil && (v == 0 || v == "") || k.shape == path && v == "" {
+			if k.def == nil && (v == 0 || v == "") || k.shape == path && v == "" || k.late && v == k.def {
 				continue
 			}
 			put(n, k.name, scalar(v))

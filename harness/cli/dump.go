@@ -111,7 +111,7 @@ func layerList(text string, layers int) ([]int, error) {
 	for _, part := range strings.Split(text, ",") {
 		k, err := strconv.Atoi(part)
 		if err != nil || k < 0 || k >= layers || slices.Contains(out, k) {
-			return nil, fmt.Errorf("%q, expected layers from 0 to %d, each once, with commas between them, or all", part, layers-1)
+			return nil, fmt.Errorf("layer %q, expected all, or layers from 0 to %d, each once, with commas between them", part, layers-1)
 		}
 		out = append(out, k)
 	}

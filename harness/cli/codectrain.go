@@ -34,8 +34,8 @@ pattern of names with *, ? and [...]; a file with one tensor needs none. With --
 learns one file of tables for the keys and values of all layers, from the tensors
 I.k.LAYER and I.v.LAYER that dump --kv all writes.
 
-It prints what one token takes with these tables, with those built in and at fixed
-width, on the training rows and, with --holdout, on the last share of each tensor's
+It prints what one token takes in a message of its own with these tables, with those
+built in, and with the codecs packed and literal, on the training rows and, with --holdout, on the last share of each tensor's
 rows, which are not learned from. rho is the correlation of a row with the one
 before it, each scaled to a root mean square of 1; a coder that predicted rows from
 the one before would save at most -log2(1-rho^2)/2 bits per value. What rho owes to
@@ -121,7 +121,7 @@ func trainRows(args []string, o compress.Options, holdout float64) ([]byte, stri
 		for _, c := range []struct {
 			codec, name string
 			o           compress.Options
-		}{{split1Name, "", trained}, {split1Name, "built-in tables ", o}, {"packed", "packed ", o}} {
+		}{{split1Name, "", trained}, {split1Name, "built-in tables ", o}, {"packed", "packed ", o}, {"literal", "literal ", o}} {
 			mean, err := bytesPerToken(c.codec, c.o, part)
 			if err != nil {
 				return "", err

@@ -515,9 +515,12 @@ func must[T any](v T, err error) T {
 func TestMetricsByHand(t *testing.T) {
 	info := must(Lookup("arc_easy"))
 	d := Doc{Requests: make([]Request, 3), Choices: []string{"\u00e9\u00e9", "abcd", "ab"}, Gold: 1}
-	// Per code point -2, -1.5, -2; per byte -1, -1.5, -2.
-	r := Judge(info, JointBOS, d, []ChoiceScore{{LogProb: -4}, {LogProb: -6}, {LogProb: -4}})
-	if r != (DocResult{0, 1, 0, 0, 1, 0}) {
+	// Per code point -2, -1.5, -2; per byte -1, -1.5, -2; per token -4, -2, -1.
+	r := Judge(info, JointBOS, d, []ChoiceScore{{LogProb: -4, Tokens: 1}, {LogProb: -6, Tokens: 3}, {LogProb: -4, Tokens: 4}})
+	if r != (DocResult{0, 1, 0, 0, 0, 1, 0, 2}) {
+		t.Errorf("%+v", r)
+	}
+	if r := Judge(info, JointBOS, d, []ChoiceScore{{LogProb: -4, Tokens: 1}, {LogProb: -6}, {LogProb: -4, Tokens: 4}}); !math.IsNaN(r.AccToken) || r.VerdictToken != -1 || r.AccNorm != 1 {
 		t.Errorf("%+v", r)
 	}
 	if v, ok := r.Metric(MetricAccNorm); v != 1 || !ok {

@@ -3,24 +3,26 @@ package tasks
 import (
 	"fmt"
 	"math"
+	"slices"
 	"unicode/utf8"
 )
 
 // ChoiceScore is the score of one request: the sum of the log-probabilities (natural logarithm) of its continuation's tokens, and whether
-// each of them was the most probable one.
+// each of them was the most probable one. Tokens is their number, 0 if the caller does not know it.
 type ChoiceScore struct {
 	LogProb float64
 	Greedy  bool
+	Tokens  int
 }
 
 // DocResult is the outcome of a multiple-choice document. Metrics are 1 or 0, or NaN if a score is NaN; verdicts are indices into the
-// document's requests, -1 if a score is NaN.
+// document's requests, -1 if a score is NaN. AccToken is NaN, and its verdict -1, also if a number of tokens is not known.
 type DocResult struct {
-	Acc, AccNorm, AccBytes             float64
-	Verdict, VerdictNorm, VerdictBytes int
+	Acc, AccNorm, AccBytes, AccToken                 float64
+	Verdict, VerdictNorm, VerdictBytes, VerdictToken int
 }
 
-// Metric returns the value of one of the three accuracy metrics.
+// Metric returns the value of one of the accuracy metrics.
 func (r DocResult) Metric(name string) (value float64, ok bool) {
 	switch name {
 	case MetricAcc:
@@ -29,12 +31,14 @@ func (r DocResult) Metric(name string) (value float64, ok bool) {
 		return r.AccNorm, true
 	case MetricAccBytes:
 		return r.AccBytes, true
+	case MetricAccToken:
+		return r.AccToken, true
 	}
 	return 0, false
 }
 
 // Judge compares the scores of a document's requests. The first maximum wins, of the log-probabilities as they are, per Unicode code
-// point and per UTF-8 byte of the choice. Legacy BoolQ says yes only if yes is strictly larger. All three metrics are computed; those
+// point, per UTF-8 byte and per token of the choice. Legacy BoolQ says yes only if yes is strictly larger. All metrics are computed; those
 // that the reference software reports for a task are in its Info. It panics unless there is one score per request.
 func Judge(info Info, p Protocol, d Doc, scores []ChoiceScore) DocResult {
 	if len(scores) != len(d.Requests) || len(scores) != len(d.Choices) {
@@ -42,13 +46,13 @@ func Judge(info Info, p Protocol, d Doc, scores []ChoiceScore) DocResult {
 	}
 	for _, s := range scores {
 		if math.IsNaN(s.LogProb) {
-			return DocResult{math.NaN(), math.NaN(), math.NaN(), -1, -1, -1}
+			return DocResult{math.NaN(), math.NaN(), math.NaN(), math.NaN(), -1, -1, -1, -1}
 		}
 	}
-	verdict := func(length func(choice string) int) int {
+	verdict := func(length func(i int) int) int {
 		best, high := 0, 0.0
 		for i, s := range scores {
-			v := s.LogProb / float64(length(d.Choices[i]))
+			v := s.LogProb / float64(length(i))
 			// BoolQ under Legacy asks yes first, and a tie means no.
 			if i == 0 || v > high || v == high && p == Legacy && info.Name == "boolq" {
 				best, high = i, v
@@ -63,10 +67,15 @@ func Judge(info Info, p Protocol, d Doc, scores []ChoiceScore) DocResult {
 		return 0
 	}
 	var r DocResult
-	r.Verdict = verdict(func(string) int { return 1 })
-	r.VerdictNorm = verdict(utf8.RuneCountInString)
-	r.VerdictBytes = verdict(func(choice string) int { return len(choice) })
+	r.Verdict = verdict(func(int) int { return 1 })
+	r.VerdictNorm = verdict(func(i int) int { return utf8.RuneCountInString(d.Choices[i]) })
+	r.VerdictBytes = verdict(func(i int) int { return len(d.Choices[i]) })
 	r.Acc, r.AccNorm, r.AccBytes = hit(r.Verdict), hit(r.VerdictNorm), hit(r.VerdictBytes)
+	r.AccToken, r.VerdictToken = math.NaN(), -1
+	if !slices.ContainsFunc(scores, func(s ChoiceScore) bool { return s.Tokens <= 0 }) {
+		r.VerdictToken = verdict(func(i int) int { return scores[i].Tokens })
+		r.AccToken = hit(r.VerdictToken)
+	}
 	return r
 }
 

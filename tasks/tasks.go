@@ -63,11 +63,12 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", int(k))
 }
 
-// Names of the metrics, as lm-evaluation-harness prints them.
+// Names of the metrics, as lm-evaluation-harness prints them; acc_token is not one of its own but llama.cpp's way to score HellaSwag.
 const (
 	MetricAcc             = "acc"             // share of documents whose largest log-probability is the gold choice
 	MetricAccNorm         = "acc_norm"        // the same with log-probabilities divided by the choice's Unicode code points
 	MetricAccBytes        = "acc_bytes"       // the same with log-probabilities divided by the choice's UTF-8 bytes
+	MetricAccToken        = "acc_token"       // the same with log-probabilities divided by the choice's tokens, which depends on the tokenizer
 	MetricWordPerplexity  = "word_perplexity" // exp(-log-probability per word of the original text)
 	MetricBytePerplexity  = "byte_perplexity" // exp(-log-probability per UTF-8 byte of the original text)
 	MetricBitsPerByte     = "bits_per_byte"   // -log2 probability per UTF-8 byte of the original text
@@ -76,7 +77,7 @@ const (
 
 // HigherIsBetter says whether a larger value of the metric is the better one.
 func HigherIsBetter(metric string) bool {
-	return metric == MetricAcc || metric == MetricAccNorm || metric == MetricAccBytes
+	return metric == MetricAcc || metric == MetricAccNorm || metric == MetricAccBytes || metric == MetricAccToken
 }
 
 // Info describes a task.

@@ -205,6 +205,8 @@ type Session struct {
 	kvOut []float32 // the same as the cloud decodes them
 	coder []coder   // per worker
 	seen  Times
+
+	sharedEdge bool
 }
 
 // Times are measured wall-clock seconds by stage.
@@ -237,6 +239,10 @@ func (e *Engine) NewSession(m Method) (*Session, error) {
 
 // Times returns the seconds spent since the session began.
 func (s *Session) Times() Times { return s.seen }
+
+// SharedEdge says whether Score went on from boundary tensors of an earlier
+// session.
+func (s *Session) SharedEdge() bool { return s.sharedEdge }
 
 // EdgeWeightBytes is what the linear weights of the edge's layers occupy.
 func (s *Session) EdgeWeightBytes() int64 {

@@ -2,6 +2,7 @@ package exec
 
 import (
 	"fmt"
+	"strings"
 
 	"splitbench/compress"
 	"splitbench/experiments/spec"
@@ -59,6 +60,66 @@ func FromSpec(m spec.Method, c checkpoint.Config, t Tables) (Method, error) {
 		}
 	}
 	return out, nil
+}
+
+// OutcomeKey names what a method computes on inputs of at most longest tokens,
+// for a model of the given number of layers: methods with equal keys give
+// equal scores, payloads and boundary tensors. Knobs that cannot act are not
+// part of it: a W-bar that no input reaches, I_kv where nothing is handed over
+// or what is handed over is what the cloud would compute, weights of layers
+// that are not there, the search of TAB-Q where it has no choice, and tables of
+// keys and values that are not sent. The tables are those of the method.
+func OutcomeKey(m spec.Method, layers, longest int, t Tables) string {
+	r := Precision(m, layers)
+	coded := m.Boundary != nil && m.Boundary.Codec != CodecNone
+	exact := true // the edge has the cloud's weights
+	var b strings.Builder
+	for k := 1; k <= r.EdgeLayers(layers); k++ {
+		w, quantised := r.LayerWeights(k)
+		if !quantised {
+			w = Weights{Bits: FullPrecision}
+		}
+		exact = exact && !quantised
+		fmt.Fprintf(&b, "%d/%d ", w.Bits, w.Group)
+	}
+	if r.SplitLayer == 0 {
+		return b.String()
+	}
+	if r.MaxTokens >= longest {
+		r.MaxTokens = 0
+	}
+	if r.MaxTokens == 0 || !coded && exact {
+		r.IncludeKV = false
+	}
+	fmt.Fprintf(&b, "l=%d W=%d kv=%v", r.SplitLayer, r.MaxTokens, r.IncludeKV)
+	if coded {
+		o := compress.Options{}
+		if m.Boundary.Codec != "raw16" {
+			o = acting(Options(*m.Boundary))
+		}
+		fmt.Fprintf(&b, " %s %+v", m.Boundary.Codec, o)
+	}
+	if coded && m.Boundary.Codec == codecSplit1 {
+		fmt.Fprintf(&b, " %s", t.HiddenDigest)
+		if r.IncludeKV {
+			fmt.Fprintf(&b, " %s", t.KVDigest)
+		}
+	}
+	return b.String()
+}
+
+// acting clears the options that have no effect beside the others.
+func acting(o compress.Options) compress.Options {
+	top := o.MaxActivationBits - 1
+	if o.ThresholdBy == "value" {
+		o.Threshold = max(0, float64(float32(o.Threshold)))
+	}
+	o.Delta = float64(float32(o.Delta))
+	o.LowerBound = min(o.LowerBound, top)
+	if o.Search == "fixed" || o.LowerBound == top {
+		o.Search, o.LowerBound, o.Delta, o.StopRule, o.Comparison = "fixed", 0, 0, "", ""
+	}
+	return o
 }
 
 // Options returns the codec options of a spec's boundary, without tables.

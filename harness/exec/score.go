@@ -353,6 +353,7 @@ func (s *Session) crossBoundary(fams []*family, prefixes []*segment, rounds [][]
 	}
 	switch {
 	case hit:
+		s.sharedEdge = true
 		rows := s.sliceBoundary(prefixes, held.rows)
 		for _, r := range rounds {
 			rows = s.sliceBoundary(r, rows)

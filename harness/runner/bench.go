@@ -5,17 +5,26 @@
 //	 1. Workbench opens models, tokenizers and data sets once and keeps them.
 //	 2. Prepare turns a task into units (a document, or a block of tokens) of
 //	    requests in token ids: no model is run for that.
-//	 3. RunCell scores the units block by block; every finished block is on disk
+//	 3. runCell scores the units block by block; every finished block is on disk
 //	    before the next begins.
 //	 4. Run does this for every cell that is not done, then merges and renders.
+//	    Cells with the same edge run one after the other and share its boundary
+//	    tensors; a cell whose knobs cannot act takes the scores of its twin; the
+//	    next tasks are tokenised meanwhile.
 package runner
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"splitbench/experiments/spec"
 	"splitbench/harness/builtin"
@@ -33,23 +42,33 @@ type Compute struct {
 	Kernel    string // CPU kernel; "" = the fastest
 }
 
-// Workbench holds what several cells share. It is not safe for concurrent
-// use.
+// Workbench holds what several cells share. Prepare, and what reads models'
+// configurations, tokenizers and data, may be called while a model is in use;
+// other methods must not be called concurrently.
 type Workbench struct {
 	compute    Compute
+	mu         sync.Mutex // of the maps
 	configs    map[string]checkpoint.Config
 	digests    map[string]string
 	tokenizers map[string]tokenizer.Tokenizer
 	datasets   map[string]*tasks.Dataset
-	prepared   map[string]*Prepared
+	prepared   map[string]*preparation
 	tables     map[[2]string]exec.Tables // by the paths of the boundary
 	model      *exec.Loaded              // the model in use
 	modelPath  string
 }
 
+// preparation is a task being prepared: done is closed when p and err are
+// there.
+type preparation struct {
+	done chan struct{}
+	p    *Prepared
+	err  error
+}
+
 // NewWorkbench returns an empty workbench.
 func NewWorkbench(c Compute) *Workbench {
-	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, datasets: map[string]*tasks.Dataset{}, prepared: map[string]*Prepared{}, tables: map[[2]string]exec.Tables{}}
+	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, datasets: map[string]*tasks.Dataset{}, prepared: map[string]*preparation{}, tables: map[[2]string]exec.Tables{}}
 }
 
 // Close frees the model in use.
@@ -64,6 +83,8 @@ func (w *Workbench) Close() error {
 
 // Config reads a model's configuration without its weights.
 func (w *Workbench) Config(m spec.Model) (checkpoint.Config, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if c, ok := w.configs[m.Path]; ok {
 		return c, nil
 	}
@@ -87,6 +108,8 @@ func (w *Workbench) Layers(m spec.Model) (int, error) {
 
 // Tokenizer opens a model's tokenizer.
 func (w *Workbench) Tokenizer(m spec.Model) (tokenizer.Tokenizer, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	key := m.Path + "\x00" + m.Tokenizer
 	if t, ok := w.tokenizers[key]; ok {
 		return t, nil
@@ -113,18 +136,19 @@ func (w *Workbench) Tables(c spec.Cell) (exec.Tables, error) {
 	if m.Boundary == nil {
 		return exec.Tables{}, nil
 	}
+	cfg, err := w.Config(c.Model)
+	if err != nil {
+		return exec.Tables{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	key := [2]string{m.Boundary.Tables, m.Boundary.KVTables}
 	t, ok := w.tables[key]
 	if !ok {
-		var err error
 		if t, err = exec.LoadTables(m.Boundary); err != nil {
 			return t, fmt.Errorf("method %s: %w", m.Name, err)
 		}
 		w.tables[key] = t
-	}
-	cfg, err := w.Config(c.Model)
-	if err != nil {
-		return t, err
 	}
 	if err := t.Fit(m, cfg); err != nil {
 		return t, fmt.Errorf("method %s, model %s: %w", m.Name, c.Model.Name, err)
@@ -147,6 +171,8 @@ func (w *Workbench) Method(c spec.Cell) (exec.Method, error) {
 
 // ModelDigest is the SHA-256 of a model's configuration and weights.
 func (w *Workbench) ModelDigest(m spec.Model) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if d, ok := w.digests[m.Path]; ok {
 		return d, nil
 	}
@@ -215,6 +241,8 @@ type Prepared struct {
 	Units        []Unit
 	Skipped      []int32 // documents whose continuation exceeds the model's length
 	Digest       string  // of the data files
+	Requested    string  // SHA-256 of the requests in token ids and of the rows' shape
+	Longest      int     // tokens of the longest input
 	InputTokens  int64   // tokens that a pass over everything reads
 	ScoredTokens int64
 	Requests     int64
@@ -245,30 +273,73 @@ func limitOf(l spec.Limit) tasks.Limit {
 	return tasks.Limit(l.Docs)
 }
 
-// Prepare loads and tokenises the task of a cell for its model.
+// Prepare loads and tokenises the task of a cell for its model, once for all
+// cells with the same tokens. It may be called from several goroutines; a task
+// that another call is at work on is waited for.
 func (w *Workbench) Prepare(c spec.Cell) (*Prepared, error) {
-	key := fmt.Sprintf("%+v|%+v|%s|%s|%s|%d", c.Model, c.Task, c.Data, c.Protocol, c.Chat, c.Seed)
-	if p, ok := w.prepared[key]; ok {
-		return p, nil
-	}
-	p, err := w.prepare(c)
-	if prefix := "task " + c.Task.Name + ": "; err != nil && !strings.HasPrefix(err.Error(), prefix) {
-		err = fmt.Errorf("%s%w", prefix, err)
-	}
+	key, err := w.prepareKey(c)
 	if err != nil {
-		return nil, err
+		return nil, named(c, err)
 	}
-	w.prepared[key] = p
-	return p, nil
+	w.mu.Lock()
+	at, ok := w.prepared[key]
+	if !ok {
+		at = &preparation{done: make(chan struct{})}
+		w.prepared[key] = at
+	}
+	w.mu.Unlock()
+	if ok {
+		<-at.done
+		return at.p, at.err
+	}
+	at.p, at.err = w.prepare(c)
+	at.err = named(c, at.err)
+	close(at.done)
+	return at.p, at.err
+}
+
+// prepareKey is equal for cells with the same requests in the same tokens.
+func (w *Workbench) prepareKey(c spec.Cell) (string, error) {
+	t, err := w.Tokenizer(c.Model)
+	if err != nil {
+		return "", err
+	}
+	maxLength, err := w.MaxLength(c.Model)
+	if err != nil {
+		return "", err
+	}
+	key := fmt.Sprintf("%s|%d|%+v|%s|%s", t.Digest(), maxLength, c.Task, c.Data, c.Protocol)
+	if c.Chat == chatOn {
+		key += fmt.Sprintf("|chat %+v", c.Model)
+	}
+	if info, err := tasks.Lookup(c.Task.Name); err != nil || info.Kind == tasks.BlockPerplexity {
+		key += fmt.Sprintf("|seed %d", c.Seed)
+	}
+	return key, nil
+}
+
+// named puts the task before an error that does not name it.
+func named(c spec.Cell, err error) error {
+	if prefix := "task " + c.Task.Name + ": "; err != nil && !strings.HasPrefix(err.Error(), prefix) {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	return err
 }
 
 // dataset reads a task's data once for all models.
-func (w *Workbench) dataset(name string, o tasks.Options) (*tasks.Dataset, error) {
-	key := fmt.Sprintf("%s|%+v", name, o)
+func (w *Workbench) dataset(c spec.Cell) (*tasks.Dataset, error) {
+	path, err := taskPath(c)
+	if err != nil {
+		return nil, err
+	}
+	o := tasks.Options{Path: path, Labels: c.Task.Labels, Protocol: tasks.Protocol(c.Protocol), Limit: limitOf(c.Task.Limit)}
+	key := fmt.Sprintf("%s|%+v", c.Task.Name, o)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if d, ok := w.datasets[key]; ok {
 		return d, nil
 	}
-	d, err := tasks.Load(name, o)
+	d, err := tasks.Load(c.Task.Name, o)
 	if err == nil {
 		w.datasets[key] = d
 	}
@@ -284,10 +355,6 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 	if err != nil {
 		return nil, err
 	}
-	path, err := taskPath(c)
-	if err != nil {
-		return nil, err
-	}
 	protocol := tasks.Protocol(c.Protocol)
 	var prompt *chatPrompt
 	if c.Chat == chatOn {
@@ -295,7 +362,7 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 			return nil, err
 		}
 	}
-	ds, err := w.dataset(c.Task.Name, tasks.Options{Path: path, Labels: c.Task.Labels, Protocol: protocol, Limit: limitOf(c.Task.Limit)})
+	ds, err := w.dataset(c)
 	if err != nil {
 		return nil, err
 	}
@@ -305,25 +372,18 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 	p := &Prepared{Info: ds.Info, Protocol: protocol, Digest: ds.Digest}
 	switch ds.Kind {
 	case tasks.MultipleChoice:
-		for i := range ds.Docs {
-			u, err := choiceUnit(protocol, t, prompt, &ds.Docs[i], maxLength)
-			if errors.Is(err, tasks.ErrTooLong) {
-				p.Skipped = append(p.Skipped, int32(ds.Docs[i].ID))
-				continue
-			}
-			if err != nil {
-				return nil, fmt.Errorf("document %d: %w", ds.Docs[i].ID, err)
-			}
-			p.Units = append(p.Units, u)
+		var encode tasks.Tokenizer = t
+		if prompt != nil {
+			encode = prompt.tokenizer
 		}
+		err = p.addUnits(ds.Docs, func() func(*tasks.Doc) (Unit, error) {
+			recent := &recentTexts{Tokenizer: encode}
+			return func(d *tasks.Doc) (Unit, error) { return choiceUnit(protocol, recent, prompt, d, maxLength) }
+		})
 	case tasks.RollingPerplexity:
-		for i := range ds.Docs {
-			u, err := rollingUnit(protocol, t, &ds.Docs[i], maxLength)
-			if err != nil {
-				return nil, fmt.Errorf("document %d: %w", ds.Docs[i].ID, err)
-			}
-			p.Units = append(p.Units, u)
-		}
+		err = p.addUnits(ds.Docs, func() func(*tasks.Doc) (Unit, error) {
+			return func(d *tasks.Doc) (Unit, error) { return rollingUnit(protocol, t, d, maxLength) }
+		})
 	case tasks.BlockPerplexity:
 		length := c.Task.Block
 		if length < 2 || length > maxLength {
@@ -340,17 +400,109 @@ func (w *Workbench) prepare(c spec.Cell) (*Prepared, error) {
 			})
 		}
 	}
+	if err != nil {
+		return nil, err
+	}
 	if len(p.Units) == 0 {
 		return nil, fmt.Errorf("nothing to score: all %d documents are longer than the model's %d tokens", len(p.Skipped), maxLength)
 	}
+	p.measure()
+	return p, nil
+}
+
+// measure counts the requests and hashes them.
+func (p *Prepared) measure() {
+	h := sha256.New()
+	var b []byte
 	for _, u := range p.Units {
+		b = binary.AppendUvarint(b[:0], uint64(len(u.Rows)))
+		for _, row := range u.Rows {
+			b = binary.AppendVarint(binary.AppendVarint(b, int64(row.Doc)), int64(row.Choice))
+		}
+		b = binary.AppendUvarint(b, uint64(len(u.Requests)))
 		for _, r := range u.Requests {
 			p.Requests++
 			p.InputTokens += int64(len(r.Input))
 			p.ScoredTokens += int64(len(r.Targets))
+			p.Longest = max(p.Longest, len(r.Input))
+			for _, ids := range [][]int32{r.Input, r.Targets} {
+				b = binary.AppendUvarint(b, uint64(len(ids)))
+				for _, id := range ids {
+					b = binary.LittleEndian.AppendUint32(b, uint32(id))
+				}
+			}
+		}
+		h.Write(b)
+	}
+	p.Requested = hex.EncodeToString(h.Sum(nil))
+}
+
+// addUnits makes the units of documents on all cores, in order; worker returns
+// what one goroutine makes them with. A document that is too long is skipped;
+// the error is that of the first document that has one.
+func (p *Prepared) addUnits(docs []tasks.Doc, worker func() func(*tasks.Doc) (Unit, error)) error {
+	const chunk = 64
+	units, errs := make([]Unit, len(docs)), make([]error, len(docs))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), (len(docs)+chunk-1)/chunk) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			unit := worker()
+			for {
+				to := int(next.Add(chunk))
+				from := to - chunk
+				if from >= len(docs) {
+					return
+				}
+				for i := from; i < min(to, len(docs)); i++ {
+					units[i], errs[i] = unit(&docs[i])
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	for i, err := range errs {
+		switch {
+		case errors.Is(err, tasks.ErrTooLong):
+			p.Skipped = append(p.Skipped, int32(docs[i].ID))
+		case err != nil:
+			return fmt.Errorf("document %d: %w", docs[i].ID, err)
+		default:
+			p.Units = append(p.Units, units[i])
 		}
 	}
-	return p, nil
+	return nil
+}
+
+// recentTexts remembers the last few encodings: the choices of a question
+// repeat its context. What Encode returns must not be changed. It is for one
+// goroutine.
+type recentTexts struct {
+	tasks.Tokenizer
+	last [3]encoding // most recently used first
+}
+
+type encoding struct {
+	text    string
+	special bool
+	ids     []int32
+	known   bool
+}
+
+func (t *recentTexts) Encode(text string, special bool) []int32 {
+	i := 0
+	for i < len(t.last)-1 && !(t.last[i].known && t.last[i].special == special && t.last[i].text == text) {
+		i++
+	}
+	e := t.last[i]
+	if !e.known || e.special != special || e.text != text {
+		e = encoding{text, special, t.Tokenizer.Encode(text, special), true}
+	}
+	copy(t.last[1:i+1], t.last[:i])
+	t.last[0] = e
+	return e.ids
 }
 
 func choiceUnit(p tasks.Protocol, t tasks.Tokenizer, prompt *chatPrompt, d *tasks.Doc, maxLength int) (Unit, error) {
@@ -361,7 +513,6 @@ func choiceUnit(p tasks.Protocol, t tasks.Tokenizer, prompt *chatPrompt, d *task
 			if r, err = prompt.apply(r); err != nil {
 				return u, err
 			}
-			t = prompt.tokenizer
 		}
 		pair, err := tasks.Tokenize(p, t, r)
 		if err != nil {
@@ -449,8 +600,9 @@ func Point(c spec.Cell, digests map[string]string) results.Point {
 	return p
 }
 
-// Digests are what a cell's key holds besides its knobs.
-func (w *Workbench) Digests(c spec.Cell, p *Prepared) (map[string]string, error) {
+// Digests are what a cell's key holds besides its knobs. They take the data
+// but no tokens.
+func (w *Workbench) Digests(c spec.Cell) (map[string]string, error) {
 	model, err := w.ModelDigest(c.Model)
 	if err != nil {
 		return nil, err
@@ -459,8 +611,12 @@ func (w *Workbench) Digests(c spec.Cell, p *Prepared) (map[string]string, error)
 	if err != nil {
 		return nil, err
 	}
+	ds, err := w.dataset(c)
+	if err != nil {
+		return nil, named(c, err)
+	}
 	digests := map[string]string{
-		spec.DigestModel: model, spec.DigestTokenizer: t.Digest(), spec.DigestData: p.Digest,
+		spec.DigestModel: model, spec.DigestTokenizer: t.Digest(), spec.DigestData: ds.Digest,
 		"schema": fmt.Sprint(results.SchemaVersion), "backend": "cpu-float32",
 	}
 	tables, err := w.Tables(c)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"splitbench/compress"
@@ -57,7 +58,12 @@ type job struct {
 	key    string
 	knobs  []byte
 	extra  map[string]string
-	tokens int64
+	tokens string // prepareKey
+	// edge is equal for cells whose edges compute the same; "" for a cell
+	// that shares none. Of those, last and sole say that no other comes
+	// behind this one in the run, or at all.
+	edge       string
+	last, sole bool
 }
 
 // runCell scores a cell and commits it. A failure of the cell itself becomes
@@ -123,11 +129,21 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 	if err != nil {
 		return nil, err
 	}
+	outcome := ""
+	if !j.cell.Timing {
+		if outcome, err = r.outcomeOf(j, p); err != nil {
+			return nil, err
+		}
+		if rows, err := r.takeTwin(j, p, r.twins[outcome], res); rows != nil || err != nil {
+			return rows, err
+		}
+	}
 	session, err := model.Engine.NewSession(m)
 	if err != nil {
 		return nil, err
 	}
-	var histogram compress.Histogram
+	session.Unshared = j.cell.Timing
+	r.holdEdge(model.Engine, j, session)
 
 	blocks := blocksOf(p.Units, blockSize(model.Checkpoint.Parameters()))
 	journal, rows, last, err := r.store.Journal(j.key)
@@ -142,19 +158,24 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 		work, cancel = context.WithTimeout(work, r.options.CellTimeout)
 		defer cancel()
 	}
-	// The magnitudes at the boundary are counted on the first block only.
-	first := func() ([]results.Row, error) {
+	// block scores one block; counts are the magnitudes at its boundary.
+	block := func(b int) (fresh []results.Row, counts []int64, err error) {
+		var h compress.Histogram
 		if m.SplitLayer > 0 {
-			session.Histogram = &histogram
-			defer func() { session.Histogram = nil }()
+			session.Histogram = &h
 		}
-		return scoreBlock(work, session, blocks[0], j.key, point, j.cell.Timing)
+		fresh, err = scoreBlock(work, session, blocks[b], j.key, point, j.cell.Timing)
+		if m.SplitLayer > 0 {
+			counts = countsOf(&h)
+		}
+		return fresh, counts, err
 	}
-	keep := agree(rows, blocks, last)
-	if keep && last >= 0 && m.SplitLayer > 0 {
-		// The counts are not in the journal. Computing the block again also
-		// shows that what was kept is what this program computes.
-		again, err := first()
+	counts := journal.Counts()
+	keep := agree(rows, blocks, last) && (m.SplitLayer == 0 || last < 0 || len(counts) == len(countsOf(new(compress.Histogram))))
+	if keep && last >= 0 {
+		// Computing a block again shows whether what was kept is what this
+		// program computes.
+		again, _, err := block(0)
 		if err != nil {
 			return nil, err
 		}
@@ -164,32 +185,48 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 		if journal, err = r.restart(journal, j.key); err != nil {
 			return nil, err
 		}
-		rows, last, histogram = nil, -1, compress.Histogram{}
+		rows, last, counts = nil, -1, nil
 	}
 	r.progress.resume(p, blocks[:last+1], rows)
 	for b := last + 1; b < len(blocks); b++ {
 		if ctx.Err() != nil {
 			return nil, ErrInterrupted
 		}
-		var fresh []results.Row
-		if b == 0 {
-			fresh, err = first()
-		} else {
-			fresh, err = scoreBlock(work, session, blocks[b], j.key, point, j.cell.Timing)
-		}
+		fresh, add, err := block(b)
 		if err != nil {
 			return nil, err
 		}
-		if err := journal.Append(b, fresh); err != nil {
+		if err := journal.AppendCounted(b, fresh, add); err != nil {
 			return nil, fmt.Errorf("%w: %w", errStorage, err)
 		}
 		rows = append(rows, fresh...)
+		if counts == nil {
+			counts = make([]int64, len(add))
+		}
+		for i, n := range add {
+			counts[i] += n
+		}
 		r.progress.block(p, blocks[b], fresh)
 	}
 	t := session.Times()
 	res.Measured.EdgeSeconds, res.Measured.CodecSeconds, res.Measured.CloudSeconds = t.Edge, t.Codec, t.Cloud
-	if res.Metrics, err = metrics(p, rows); err != nil {
+	res.Measured.SharedEdge = session.SharedEdge()
+	if err := describe(res, p, rows, model.Checkpoint.Config.HiddenSize); err != nil {
 		return nil, err
+	}
+	if m.SplitLayer > 0 {
+		res.Activations = histogramOf(counts)
+	}
+	if outcome != "" {
+		r.twins[outcome] = j.key
+	}
+	return rows, nil
+}
+
+// describe fills in what follows from a cell's rows.
+func describe(res *results.CellResult, p *Prepared, rows []results.Row, hiddenSize int) (err error) {
+	if res.Metrics, err = metrics(p, rows); err != nil {
+		return err
 	}
 	for _, row := range rows {
 		if row.DroppedLeft > 0 {
@@ -200,11 +237,8 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 		}
 	}
 	res.Docs = int64(len(p.Units))
-	res.Payload = results.SummarizePayload(rows, model.Checkpoint.Config.HiddenSize)
-	if m.SplitLayer > 0 {
-		res.Activations = histogramOf(&histogram)
-	}
-	return rows, nil
+	res.Payload = results.SummarizePayload(rows, hiddenSize)
+	return nil
 }
 
 // restart throws a journal away and begins a new one.
@@ -313,7 +347,11 @@ func metrics(p *Prepared, rows []results.Row) ([]results.Metric, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range p.Info.Metrics {
+		names := p.Info.Metrics
+		if slices.Contains(names, tasks.MetricAccNorm) {
+			names = append(slices.Clone(names), tasks.MetricAccToken)
+		}
+		for _, name := range names {
 			var xs []float64
 			for _, v := range verdicts {
 				x, ok := v.Metric(name)
@@ -367,7 +405,7 @@ func judge(p *Prepared, rows []results.Row) ([]tasks.DocResult, error) {
 		}
 		var scores []tasks.ChoiceScore
 		for range u.Rows {
-			scores = append(scores, tasks.ChoiceScore{LogProb: rows[next].LogProb, Greedy: rows[next].Greedy})
+			scores = append(scores, tasks.ChoiceScore{LogProb: rows[next].LogProb, Greedy: rows[next].Greedy, Tokens: int(rows[next].Tokens)})
 			next++
 		}
 		out = append(out, tasks.Judge(p.Info, p.Protocol, *u.Doc, scores))
@@ -375,10 +413,16 @@ func judge(p *Prepared, rows []results.Row) ([]tasks.DocResult, error) {
 	return out, nil
 }
 
-func histogramOf(h *compress.Histogram) *results.Histogram {
-	out := &results.Histogram{Edges: compress.HistogramEdges(), Under: int64(h.Zero() + h.Underflow()), Over: int64(h.Overflow() + h.NonFinite())}
-	for _, c := range h.Counts() {
-		out.Counts = append(out.Counts, int64(c))
+// countsOf lists the counts of a histogram: those below its edges, those
+// beyond, then bin by bin.
+func countsOf(h *compress.Histogram) []int64 {
+	out := []int64{int64(h.Zero() + h.Underflow()), int64(h.Overflow() + h.NonFinite())}
+	for _, n := range h.Counts() {
+		out = append(out, int64(n))
 	}
 	return out
+}
+
+func histogramOf(counts []int64) *results.Histogram {
+	return &results.Histogram{Edges: compress.HistogramEdges(), Under: counts[0], Over: counts[1], Counts: counts[2:]}
 }

@@ -56,6 +56,11 @@ func (w *Workbench) Memory(c spec.Cell, p *Prepared) (Memory, error) {
 	rows = min(max(rows, longest), max(p.InputTokens, 1))
 	m.Cache = 2 * 4 * rows * kv * int64(cfg.Layers)
 	m.Workspace = 4*rows*(4*hidden+2*query+2*kv+2*inter) + 4*max(4<<20, int64(cfg.VocabSize))
+	if method.SplitLayer > 0 {
+		// Boundary rows before the codec and, of every choice by itself, after.
+		const choices = 4
+		m.Workspace += 4 * rows * hidden * (2 + choices)
+	}
 	return m, nil
 }
 

@@ -23,7 +23,8 @@ type progress struct {
 	bar      *progressbar.ProgressBar
 
 	cells, index int
-	total, done  int64 // tokens of the run
+	pending      int   // cells whose tokens are not counted yet
+	total, done  int64 // tokens of the run, as far as they are counted
 	inCell       int64 // tokens of the cell
 	computed     int64 // tokens computed now, for the rate
 	label        string
@@ -46,21 +47,40 @@ func (p *progress) stage(text string) {
 	fmt.Fprintf(p.w, "%s\n", text)
 }
 
-func (p *progress) begin(cells, skipped int, todo []job) {
+func (p *progress) begin(cells, skipped, todo int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cells, p.index, p.start = cells, skipped, time.Now()
-	for _, j := range todo {
-		p.total += j.tokens
-	}
+	p.cells, p.index, p.pending, p.start = cells, skipped, todo, time.Now()
 	if skipped > 0 {
 		fmt.Fprintf(p.w, "%d of %d cells are done already\n", skipped, cells)
 	}
-	if p.terminal && len(todo) > 0 {
-		p.bar = progressbar.NewOptions64(p.total, progressbar.OptionSetWriter(p.w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
+	if p.terminal && todo > 0 {
+		p.bar = progressbar.NewOptions64(1, progressbar.OptionSetWriter(p.w), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
 			progressbar.OptionSetItsString("tok"), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionSetWidth(20), progressbar.OptionClearOnFinish())
 	}
+}
+
+// expect adds the tokens of a cell to those of the run.
+func (p *progress) expect(tokens int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending--
+	p.total += tokens
+	p.stretch()
+}
+
+// stretch sets the length of the bar; while cells are not counted it stays
+// ahead of what is done. p.mu is held.
+func (p *progress) stretch() {
+	if p.bar == nil {
+		return
+	}
+	length := max(p.total, 1)
+	if p.pending > 0 {
+		length = max(p.total, p.done) + 1
+	}
+	p.bar.ChangeMax64(length)
 }
 
 func (p *progress) cell(j job) {
@@ -88,6 +108,14 @@ func (p *progress) resume(prep *Prepared, blocks [][]Unit, rows []results.Row) {
 		p.count(prep, b, rows, false)
 		rows = rows[rowsOf(b):]
 	}
+}
+
+// twin counts a cell whose scores are those of another one.
+func (p *progress) twin(prep *Prepared, rows []results.Row) {
+	p.mu.Lock()
+	p.line(fmt.Sprintf("%s: scores as those of a cell that differs in knobs without effect", p.label))
+	p.mu.Unlock()
+	p.count(prep, prep.Units, rows, false)
 }
 
 func rowsOf(units []Unit) (n int) {
@@ -131,6 +159,7 @@ func (p *progress) count(prep *Prepared, units []Unit, rows []results.Row, compu
 	}
 	p.show()
 	if p.bar != nil {
+		p.stretch()
 		p.bar.Add64(n)
 	}
 }
@@ -155,11 +184,14 @@ func (p *progress) show() {
 	p.lastLine = time.Now()
 	elapsed := time.Since(p.start)
 	rate := float64(p.computed) / elapsed.Seconds()
-	eta := "?"
-	if rate > 0 {
+	share, eta := "?", "?"
+	if p.pending == 0 {
+		share = fmt.Sprintf("%.0f", 100*float64(p.done)/float64(max(p.total, 1)))
+	}
+	if rate > 0 && p.pending == 0 {
 		eta = (time.Duration(float64(p.total-p.done)/rate) * time.Second).String()
 	}
-	fmt.Fprintf(p.w, "%s, %.0f tokens/s, %.0f%% done, %s left\n", text, rate, 100*float64(p.done)/float64(max(p.total, 1)), eta)
+	fmt.Fprintf(p.w, "%s, %.0f tokens/s, %s%% done, %s left\n", text, rate, share, eta)
 }
 
 func (p *progress) ended(c results.CellResult) {

@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"splitbench/experiments/spec"
 	"splitbench/figures"
+	"splitbench/harness/exec"
 	"splitbench/results"
 )
 
@@ -35,6 +37,7 @@ type Summary struct {
 	Cells             int // of the spec
 	Skipped           int // done before
 	Computed          int // done now, whatever their status
+	Twins             int // of those: took the scores of another cell
 	Failed            []results.CellResult
 	Tables, Figures   []string // files written
 	Rows              int64
@@ -50,9 +53,13 @@ type run struct {
 	store    *results.Run
 	host     results.Host
 	progress *progress
+	twins    map[string]string // outcome to the key of a finished cell that has it
+	finished map[string][]job  // cells of earlier runs by prepareKey, until twins has them
+	edge     string            // whose boundary tensors the engine holds
 }
 
-// jobsOf expands a spec to its cells with their keys.
+// jobsOf expands a spec to its cells with their keys. It reads models and data
+// but makes no tokens.
 func jobsOf(w *Workbench, s *spec.Spec) ([]job, error) {
 	cells, err := s.Cells(w.Layers)
 	if err != nil {
@@ -61,29 +68,84 @@ func jobsOf(w *Workbench, s *spec.Spec) ([]job, error) {
 	jobs := make([]job, 0, len(cells))
 	seen := map[string]bool{}
 	for _, c := range cells {
-		p, err := w.Prepare(c)
+		extra, err := w.Digests(c)
 		if err != nil {
 			return nil, err
 		}
-		extra, err := w.Digests(c, p)
-		if err != nil {
-			return nil, err
-		}
-		j := job{cell: c, key: c.Key(extra), knobs: c.Canonical(extra), extra: extra, tokens: p.InputTokens}
+		j := job{cell: c, key: c.Key(extra), knobs: c.Canonical(extra), extra: extra}
 		if seen[j.key] {
 			continue // the same model or data under two names
 		}
 		seen[j.key] = true
+		if j.tokens, err = w.prepareKey(c); err != nil {
+			return nil, err
+		}
+		layers, err := w.Layers(c.Model)
+		if err != nil {
+			return nil, err
+		}
+		if edge := exec.Precision(c.Method, layers).EdgeKey(); edge != "" && !c.Timing {
+			j.edge = fmt.Sprintf("%s|%s|%s", extra[spec.DigestModel], j.tokens, edge)
+		}
 		jobs = append(jobs, j)
 	}
 	return jobs, nil
+}
+
+// inOrder puts cells with the same edge behind the first of them; the others
+// stay where they are.
+func inOrder(jobs []job) []job {
+	at := map[string]int{}
+	var groups [][]job
+	for _, j := range jobs {
+		i, ok := at[j.edge]
+		if !ok || j.edge == "" {
+			i = len(groups)
+			groups = append(groups, nil)
+			at[j.edge] = i
+		}
+		groups[i] = append(groups[i], j)
+	}
+	out := make([]job, 0, len(jobs))
+	for _, g := range groups {
+		for i := range g {
+			g[i].last = i == len(g)-1
+			g[i].sole = len(g) == 1
+		}
+		out = append(out, g...)
+	}
+	return out
+}
+
+// errPreparation says that a task could not be turned into tokens.
+var errPreparation = errors.New("cannot prepare a task")
+
+// prepareAhead tokenises the tasks of jobs in their order until ctx ends. The
+// first that fails ends the run.
+func (r *run) prepareAhead(ctx context.Context, jobs []job, fail context.CancelCauseFunc) {
+	seen := map[string]*Prepared{}
+	for _, j := range jobs {
+		p := seen[j.tokens]
+		if p == nil {
+			if ctx.Err() != nil {
+				return
+			}
+			var err error
+			if p, err = r.bench.Prepare(j.cell); err != nil {
+				fail(fmt.Errorf("%w: %w", errPreparation, err))
+				return
+			}
+			seen[j.tokens] = p
+		}
+		r.progress.expect(p.InputTokens)
+	}
 }
 
 // Run computes every cell of s that is not done, then merges and renders. When
 // ctx is cancelled it finishes the block in hand, saves and returns with
 // Summary.Interrupted. Cells that fail are stored as such and listed.
 func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
-	r := &run{options: o, bench: o.Bench, host: results.ThisHost()}
+	r := &run{options: o, bench: o.Bench, host: results.ThisHost(), twins: map[string]string{}, finished: map[string][]job{}}
 	if r.bench == nil {
 		r.bench = NewWorkbench(o.Compute)
 	}
@@ -134,11 +196,20 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 		}
 		if done && c.Status == results.StatusOK {
 			sum.Skipped++
+			r.finished[j.tokens] = append(r.finished[j.tokens], j)
 			continue
 		}
 		todo = append(todo, j)
 	}
-	r.progress.begin(len(jobs), sum.Skipped, todo)
+	todo = inOrder(todo)
+	ctx, fail := context.WithCancelCause(ctx)
+	var preparing sync.WaitGroup
+	defer func() {
+		fail(nil)
+		preparing.Wait()
+	}()
+	r.progress.begin(len(jobs), sum.Skipped, len(todo))
+	preparing.Go(func() { r.prepareAhead(ctx, todo, fail) })
 	for _, j := range todo {
 		if ctx.Err() != nil {
 			sum.Interrupted = true
@@ -154,12 +225,18 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 			return sum, err
 		}
 		sum.Computed++
+		if c.Measured.Twin != "" {
+			sum.Twins++
+		}
 		if c.Status != results.StatusOK {
 			sum.Failed = append(sum.Failed, c)
 		}
 		r.progress.ended(c)
 	}
 	r.progress.stop()
+	if err := context.Cause(ctx); errors.Is(err, errPreparation) {
+		return sum, err
+	}
 	if sum.MergedCells, sum.Rows, err = r.store.Merge(nil); err != nil {
 		return sum, err
 	}

@@ -258,7 +258,7 @@ type Info struct {
 // allocates in proportion to the message, never to the shape it declares.
 func Inspect(msg []byte) (Info, error) {
 	if isSplit1(msg) {
-		return inspectSplit1(msg)
+		return inspectSplit1(msg, nil)
 	}
 	o, err := open(msg)
 	if err != nil {

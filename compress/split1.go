@@ -984,8 +984,9 @@ func restoreCentroids(row []float32, codes []int16, scale float32, centroids *[1
 	}
 }
 
-// inspectSplit1 describes a message; what depends on trained tables is left out.
-func inspectSplit1(msg []byte) (Info, error) {
+// inspectSplit1 describes a message; what depends on trained tables is left out
+// when t is nil.
+func inspectSplit1(msg []byte, t *Tables) (Info, error) {
 	h, body, err := openSplit1(msg)
 	if err != nil {
 		return Info{}, err
@@ -998,11 +999,17 @@ func inspectSplit1(msg []byte) (Info, error) {
 	if h.trained {
 		info.Tables = fmt.Sprintf("%04x", h.id)
 		info.Parts = Parts{Header: header, Codes: len(body)}
+	}
+	if h.trained && t == nil {
 		return info, nil
 	}
+	if t, err = h.tablesOf(t); err != nil {
+		return Info{}, err
+	}
+	info.Cols = h.cols
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
-	b := split1Body{s: s, t: builtinTables(), flags: h.flags, rows: h.rows, cols: h.cols}
+	b := split1Body{s: s, t: t, flags: h.flags, rows: h.rows, cols: h.cols}
 	if _, info.Parts, err = b.parse(body); err != nil {
 		return Info{}, messageError("%w", err)
 	}

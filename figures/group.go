@@ -45,8 +45,11 @@ func knobTau() knob {
 		if !hasCodec(p) {
 			return ""
 		}
-		return "tau = " + number(p.Threshold)
-	}, func(p *results.Point) float64 { return p.Threshold }}
+		return "tau = " + p.Tau()
+	}, func(p *results.Point) float64 {
+		// Magnitudes first, then the other units.
+		return float64(slices.Index([]string{"quantile", "rms"}, p.TauBy)+1)*1e9 + p.Threshold
+	}}
 }
 
 func knobBits() knob {
@@ -62,7 +65,7 @@ func knobBits() knob {
 // boundary does not quantise.
 func wordKnob(name, prefix string, value func(*results.Point) string) knob {
 	return knob{name, func(p *results.Point) string {
-		if v := value(p); v != "" && (p.Codec == "literal" || p.Codec == "packed") {
+		if v := value(p); v != "" && p.Quantising() {
 			return prefix + v
 		}
 		return ""
@@ -86,7 +89,7 @@ func readingKnobs() []knob {
 		wordKnob("stop_rule", "stop ", func(p *results.Point) string { return p.StopRule }),
 		wordKnob("comparison", "compare ", func(p *results.Point) string { return p.Comparison }),
 		countKnob("lower_bound", "lower bound ", func(p *results.Point) int32 {
-			if p.Codec != "literal" && p.Codec != "packed" {
+			if !p.Quantising() {
 				return 0
 			}
 			return p.LowerBound
@@ -95,6 +98,10 @@ func readingKnobs() []knob {
 		wordKnob("above_type", "above ", func(p *results.Point) string { return p.AboveType }),
 		wordKnob("sparse_index", "index ", func(p *results.Point) string { return p.SparseIndex }),
 		wordKnob("scale_type", "scale ", func(p *results.Point) string { return p.ScaleType }),
+		countKnob("lanes", "lanes ", func(p *results.Point) int32 { return p.Lanes }),
+		wordKnob("restore", "restore ", func(p *results.Point) string { return p.Restore }),
+		wordKnob("tables", "tables ", func(p *results.Point) string { return p.Tables }),
+		wordKnob("kv_tables", "KV tables ", func(p *results.Point) string { return p.KVTables }),
 	}
 }
 

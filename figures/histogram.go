@@ -104,7 +104,7 @@ func histogramPage(s *source) (*page, error) {
 	}
 	var taus []float64
 	for i := range s.cells {
-		if t := s.cells[i].Threshold; s.cells[i].Codec != "" && t > 0 && !slices.Contains(taus, t) {
+		if t := s.cells[i].Threshold; s.cells[i].Codec != "" && slices.Contains([]string{"", "value"}, s.cells[i].TauBy) && t > 0 && !slices.Contains(taus, t) {
 			taus = append(taus, t)
 		}
 	}

@@ -251,14 +251,17 @@ func shareByThreshold(in Input) ([]*page, error) {
 
 func newSharePanel(title, x, y string, cells []results.CellResult) *plot.Plot {
 	p := newPlot(title, x, y)
-	taus, byTau := partition(cells, func(c *results.CellResult) float64 { return c.Threshold })
-	slices.Sort(taus)
+	tau := knobTau()
+	taus, byTau := partition(cells, func(c *results.CellResult) string { return tau.text(&c.Point) })
+	slices.SortStableFunc(taus, func(a, b string) int {
+		return comparePoints(&byTau[a][0].Point, &byTau[b][0].Point, []knob{tau})
+	})
 	var bars []shareBar
 	var ticks plot.ConstantTicks
 	for i, t := range taus {
 		below, above, rest := pool(byTau[t]).Shares()
 		bars = append(bars, shareBar{float64(i), below * 100, above * 100, rest * 100})
-		ticks = append(ticks, plot.Tick{Value: float64(i), Label: number(t)})
+		ticks = append(ticks, plot.Tick{Value: float64(i), Label: byTau[t][0].Point.Tau()})
 	}
 	p.X.Min, p.X.Max = -0.6, float64(len(taus))-0.4
 	p.X.Tick.Marker = ticks

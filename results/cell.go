@@ -404,6 +404,7 @@ func DecodeCell(b []byte) (CellResult, error) {
 	if err := c.check(); err != nil {
 		return CellResult{}, err
 	}
+	c.Point.complete()
 	if len(c.Knobs) > 0 {
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, c.Knobs); err != nil {

@@ -21,7 +21,7 @@ import (
 // A record that is cut short or does not match its checksum ends the journal: it
 // is what a crash left of the block being written.
 const (
-	journalMagic  = "SBJRNL02"
+	journalMagic  = "SBJRNL03"
 	journalHeader = 8 + 4 + 64 + 4 // magic, version, key, CRC-32C of these
 	recordHeader  = 8
 	// minRow is the smallest encoded row: flags, 17 varints, one float.
@@ -224,12 +224,13 @@ func appendBlock(b []byte, block int, rows []Row, counts []int64) []byte {
 
 // ints32 and ints64 list the integer columns in the order of the encoding.
 func (p *Point) ints32() []*int32 {
-	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.BackGroup, &p.MaxActivationBits, &p.LowerBound, &p.MaxTokens, &p.Block, &p.MaxLength}
+	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.BackGroup, &p.MaxActivationBits, &p.LowerBound, &p.Lanes, &p.MaxTokens, &p.Block, &p.MaxLength}
 }
 
 func (p *Point) strings() []*string {
 	return []*string{&p.Model, &p.Task, &p.Protocol, &p.Method, &p.Codec,
-		&p.Search, &p.StopRule, &p.Comparison, &p.Granularity, &p.AboveType, &p.SparseIndex, &p.ScaleType, &p.Limit}
+		&p.Search, &p.StopRule, &p.Comparison, &p.Granularity, &p.AboveType, &p.SparseIndex, &p.ScaleType, &p.Limit,
+		&p.TauBy, &p.Restore, &p.Tables, &p.KVTables}
 }
 
 func (r *Row) ints32() []*int32 {

@@ -92,6 +92,9 @@ func ScanRows(r io.ReaderAt, size int64, f func([]Row) error) error {
 			}
 			left -= int64(n)
 			s.intern(batch[:n])
+			for i := range batch[:n] {
+				batch[i].Point.complete()
+			}
 			if err := f(batch[:n]); err != nil {
 				return err
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -19,7 +20,7 @@ import (
 // rowWriter writes them, in which each claim is bounded by bytes that are there.
 
 const (
-	// maxFooter bounds the footer. 51 columns take some 7 kB per row group.
+	// maxFooter bounds the footer. 56 columns take some 8 kB per row group.
 	maxFooter = 64 << 20
 	// snappyRatio bounds decompressed over compressed bytes: the densest Snappy
 	// element makes 64 bytes of 3.
@@ -52,6 +53,9 @@ func checkParquet(r io.ReaderAt, size int64) (err error) {
 	columns, err := rowColumns()
 	if err != nil {
 		return err
+	}
+	if len(meta.Schema) == len(columns)-len(laterColumns) {
+		columns = withoutLater(columns)
 	}
 	if err := checkColumns(meta, columns); err != nil {
 		return err
@@ -253,6 +257,13 @@ var rowColumns = sync.OnceValues(func() ([]format.SchemaElement, error) {
 	columns = append(columns, meta.Schema...)
 	return columns, nil
 })
+
+// withoutLater returns the columns of the files that came before laterColumns.
+func withoutLater(columns []format.SchemaElement) []format.SchemaElement {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(e format.SchemaElement) bool { return slices.Contains(laterColumns, e.Name) })
+	columns[0].NumChildren = thrift.New(columns[0].NumChildren.V - int32(len(laterColumns)))
+	return columns
+}
 
 func checkColumns(meta *format.FileMetaData, want []format.SchemaElement) error {
 	if len(meta.Schema) != len(want) {

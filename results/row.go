@@ -1,5 +1,7 @@
 package results
 
+import "strconv"
+
 // SchemaVersion is the version of the row columns and of the cell file. It is
 // stored in every file and checked on reading; it belongs into a cell's key.
 const SchemaVersion = 1
@@ -30,11 +32,14 @@ type Point struct {
 	Codec string `parquet:"codec" json:"codec"`
 	// Threshold is tau of threshold splitting (arXiv 2511.04002, Eq. 4).
 	Threshold float64 `parquet:"threshold" json:"threshold"`
+	// TauBy says what Threshold counts where the boundary quantises: value, quantile
+	// (of a row's magnitudes) or rms (multiples of a row's root mean square).
+	TauBy string `parquet:"tau_by" json:"tau_by"`
 	// MaxActivationBits is Qa-bar, the sign bit included.
 	MaxActivationBits int32 `parquet:"max_activation_bits" json:"max_activation_bits"`
 	// Delta is the distortion bound of TAB-Q (arXiv 2511.04002, Algorithm 1).
 	Delta float64 `parquet:"delta" json:"delta"`
-	// The readings of the method that a quantising codec (literal, packed) follows;
+	// The readings of the method that a quantising codec (literal, packed, split1) follows;
 	// empty, and LowerBound 0, where they mean nothing. LowerBound is the smallest
 	// width tried, in magnitude bits.
 	Search      string `parquet:"search" json:"search"`
@@ -45,6 +50,13 @@ type Point struct {
 	AboveType   string `parquet:"above_type" json:"above_type"`
 	SparseIndex string `parquet:"sparse_index" json:"sparse_index"`
 	ScaleType   string `parquet:"scale_type" json:"scale_type"`
+	// What only the codec split1 reads: the lanes of its coder (0: chosen by size),
+	// what a code is restored to, and the first digits of the SHA-256 of its files of
+	// tables, "" for those built in.
+	Lanes    int32  `parquet:"lanes" json:"lanes"`
+	Restore  string `parquet:"restore" json:"restore"`
+	Tables   string `parquet:"tables" json:"tables"`
+	KVTables string `parquet:"kv_tables" json:"kv_tables"`
 	// MaxTokens is W-bar, the number of leading tokens run on the edge; 0 is all.
 	MaxTokens int32 `parquet:"max_tokens" json:"max_tokens"`
 	// IncludeKV is I_kv: the keys and values of the edge layers are sent too.
@@ -57,6 +69,35 @@ type Point struct {
 	Limit string `parquet:"doc_limit" json:"doc_limit"`
 	// MaxLength is the longest input in tokens, 0 where it is not recorded.
 	MaxLength int32 `parquet:"max_length" json:"max_length"`
+}
+
+// laterColumns came after the first files of this schema version; files without
+// them hold points at which they have no meaning, or the one value that there was.
+var laterColumns = []string{"tau_by", "lanes", "restore", "tables", "kv_tables"}
+
+// complete fills in what a point of an older file does not say.
+func (p *Point) complete() {
+	if p.TauBy == "" && p.Quantising() {
+		p.TauBy = "value"
+	}
+}
+
+// Quantising says whether the boundary quantises, so that the readings of the
+// method apply.
+func (p *Point) Quantising() bool {
+	return p.SplitLayer > 0 && (p.Codec == "literal" || p.Codec == "packed" || p.Codec == "split1")
+}
+
+// Tau returns the threshold as labels show it: 5, q0.999 or 3rms.
+func (p *Point) Tau() string {
+	v := strconv.FormatFloat(p.Threshold, 'g', -1, 64)
+	switch p.TauBy {
+	case "quantile":
+		return "q" + v
+	case "rms":
+		return v + "rms"
+	}
+	return v
 }
 
 // Row is one scored choice (multiple choice), document (rolling perplexity) or

@@ -26,7 +26,7 @@ func testRows(key string, n int) []Row {
 			Point: Point{
 				Model: "stories260K", Task: "piqa", Protocol: "joint-bos", Method: "split",
 				SplitLayer: 3, WeightLayer: 3, FrontBits: 4, BackBits: 16, Group: 32,
-				Codec: "literal", Threshold: 5, MaxActivationBits: 4, Delta: 0.2, Seed: -1,
+				Codec: "literal", Threshold: 5, TauBy: "value", MaxActivationBits: 4, Delta: 0.2, Seed: -1,
 			},
 			Doc: int32(i / 2), Choice: int32(i % 2), Gold: int32(i / 2 % 2),
 			ContextTokens: 20, Tokens: int32(5 + i%7), LogProb: -50 * r.Float64(), Greedy: i%5 == 0,

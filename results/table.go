@@ -70,10 +70,8 @@ func isQuantized(p *Point) bool { return p.FrontBits != 16 || p.BackBits != 16 }
 func hasCodec(p *Point) bool    { return isSplit(p) && p.Codec != "" }
 func always(*Point) bool        { return true }
 
-// hasReadings says whether the boundary quantises, so that its readings apply.
-func hasReadings(p *Point) bool {
-	return isSplit(p) && (p.Codec == "literal" || p.Codec == "packed")
-}
+func hasReadings(p *Point) bool { return p.Quantising() }
+func isSplit1(p *Point) bool    { return isSplit(p) && p.Codec == "split1" }
 
 // reading returns the knob of a reading with its default.
 func reading(name, usual string, value func(*Point) string) knob {
@@ -81,6 +79,20 @@ func reading(name, usual string, value func(*Point) string) knob {
 		name: name, text: value, words: true,
 		applies: func(p *Point) bool { return hasReadings(p) && value(p) != "" },
 		usual:   func(p *Point) bool { return value(p) == usual },
+	}
+}
+
+// tablesKnob returns the knob of a file of tables.
+func tablesKnob(name string, value func(*Point) string) knob {
+	return knob{
+		name: name, applies: isSplit1, words: true,
+		text: func(p *Point) string {
+			if v := value(p); v != "" {
+				return v
+			}
+			return "built in"
+		},
+		usual: func(p *Point) bool { return value(p) == "" },
 	}
 }
 
@@ -104,7 +116,7 @@ var knobs = []knob{
 		}
 		return p.Codec
 	}, words: true},
-	{name: "Threshold", applies: hasCodec, text: func(p *Point) string { return floatText(p.Threshold) }},
+	{name: "Threshold", applies: hasCodec, text: (*Point).Tau},
 	{name: "Max activation (bits)", applies: hasCodec, text: func(p *Point) string { return int32Text(p.MaxActivationBits) }},
 	{name: "Delta", applies: hasCodec, text: func(p *Point) string { return floatText(p.Delta) }},
 	reading("Search", "tabq", func(p *Point) string { return p.Search }),
@@ -116,6 +128,15 @@ var knobs = []knob{
 	reading("Above type", "exact", func(p *Point) string { return p.AboveType }),
 	reading("Sparse index", "compact", func(p *Point) string { return p.SparseIndex }),
 	reading("Scale type", "float16", func(p *Point) string { return p.ScaleType }),
+	{name: "Lanes", applies: isSplit1, text: func(p *Point) string {
+		if p.Lanes == 0 {
+			return "by size"
+		}
+		return int32Text(p.Lanes)
+	}, usual: func(p *Point) bool { return p.Lanes == 0 }},
+	reading("Restore", "center", func(p *Point) string { return p.Restore }),
+	tablesKnob("Tables", func(p *Point) string { return p.Tables }),
+	tablesKnob("Tables of KV", func(p *Point) string { return p.KVTables }),
 	{name: "Max tokens", applies: isSplit, text: func(p *Point) string {
 		if p.MaxTokens == 0 {
 			return "all"

@@ -14,7 +14,7 @@ func ptr(v float64) *float64 { return &v }
 func tableCells() []CellResult {
 	base := Point{Model: "stories_260K", Protocol: "joint-bos", Method: "fp32", FrontBits: 16, BackBits: 16}
 	split := Point{Model: "stories_260K", Protocol: "joint-bos", Method: "split", SplitLayer: 3, WeightLayer: 3, FrontBits: 4, BackBits: 16,
-		Group: 32, Codec: "literal", Threshold: 5, MaxActivationBits: 4, Delta: 0.2}
+		Group: 32, Codec: "literal", Threshold: 5, TauBy: "value", MaxActivationBits: 4, Delta: 0.2}
 	other := split
 	other.Threshold = 1
 	cell := func(p Point, task string, primary string, m ...Metric) CellResult {

@@ -33,6 +33,7 @@ func (r *reader) bind(root *node) *Spec {
 	}
 	methods := entriesOf(root.get("methods"))
 	for _, n := range methods {
+		r.checkRestore(n.get("boundary"))
 		s.Methods = append(s.Methods, bindMethod(n))
 		w := written{method: n.pos}
 		if v := n.get("split_layer"); v != nil {
@@ -138,6 +139,13 @@ func (r *reader) bindTask(n *node, nowhere bool) Task {
 		r.fault(n.pos, "nothing says where the data of task "+t.Name+" are", "a path in the task, the key data, or the environment variable SPLITBENCH_SHARED")
 	}
 	return t
+}
+
+// checkRestore asks for the tables that hold the centroids of restore.
+func (r *reader) checkRestore(boundary *node) {
+	if v := boundary.get("restore"); stringOf(v) == "centroid" && boundary.get("tables") == nil && boundary.get("kv_tables") == nil {
+		r.fault(v.pos, "restore is centroid without a file of tables", "tables or kv_tables beside it")
+	}
 }
 
 func (r *reader) distinctNames(n *node, what string) {

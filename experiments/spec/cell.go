@@ -32,7 +32,7 @@ func (c *Cell) resolve() {
 	if m.Boundary != nil && m.Boundary.Codec == "none" {
 		m.Boundary = nil
 	}
-	for _, k := range axes {
+	for _, k := range slices.Concat(files, axes) {
 		if k.suits(m) && k.when != nil && !k.when(c) {
 			k.store(c, k.def)
 		}
@@ -131,10 +131,13 @@ func (c *Cell) canonical(keys []*key, extra map[string]string) map[string]any {
 			out[k.name] = c.canonical(k.fields, extra)
 		case k.ref != nil && k.acts(c):
 			v := k.load(c)
-			if l, ok := v.(Limit); ok {
-				if v = l.Docs; l.Fraction > 0 {
-					v = l.Fraction
+			switch w := v.(type) {
+			case Limit:
+				if v = w.Docs; w.Fraction > 0 {
+					v = w.Fraction
 				}
+			case Tau:
+				v = w.plain()
 			}
 			out[k.name] = v
 		}

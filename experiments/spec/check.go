@@ -146,12 +146,47 @@ func (r *reader) checkOne(k *key, n *node, where string) {
 		r.checkObject(k.fields, n, where, true)
 		return
 	}
+	if k.shape == threshold && n.kind == mappingNode {
+		r.checkTau(k, n, where)
+		return
+	}
 	v, problem := r.scalar(k, n)
 	if problem != "" {
 		r.fault(n.pos, where+" "+problem, k.expectedOne())
 		return
 	}
 	n.value = v
+}
+
+// tauUnits are the units of a threshold other than magnitudes, and their largest values.
+var tauUnits = []struct {
+	name string
+	high float64
+}{{TauQuantile, 1}, {TauRMS, 1e6}}
+
+// checkTau checks a threshold that is written as a mapping with its unit.
+func (r *reader) checkTau(k *key, n *node, where string) {
+	if len(n.keys) != 1 {
+		r.fault(n.pos, fmt.Sprintf("%s is a mapping of %d keys", where, len(n.keys)), k.expectedOne())
+		return
+	}
+	unit, value := n.keys[0], n.items[0]
+	for _, u := range tauUnits {
+		if u.name != unit.text {
+			continue
+		}
+		f, ok := 0.0, false
+		if value.kind == scalarNode && !value.quote {
+			f, ok = parseNumber(value.text)
+		}
+		if !ok || f <= 0 || f > u.high {
+			r.fault(value.pos, where+"."+u.name+" is "+value.describe(), fmt.Sprintf("a number above 0 and up to %g", u.high))
+			return
+		}
+		n.value = Tau{u.name, f}
+		return
+	}
+	r.unknownKey(unit, []string{TauQuantile, TauRMS}, where)
 }
 
 // scalar returns the value of a scalar node as the key's type, or what is wrong with it.
@@ -212,6 +247,12 @@ func (r *reader) scalar(k *key, n *node) (v any, problem string) {
 			return nil, wrong
 		}
 		return f, ""
+	case threshold:
+		f, ok := parseNumber(n.text)
+		if !ok || f < k.low {
+			return nil, wrong
+		}
+		return Tau{TauValue, f}, ""
 	case limit:
 		if decimalInt.MatchString(n.text) {
 			i, err := strconv.ParseInt(n.text, 10, 32)
@@ -290,6 +331,8 @@ func (k *key) expectedOne() string {
 		return "one of " + strings.Join(k.choices, ", ")
 	case limit:
 		return "a count (0 = all) or a fraction between 0 and 1"
+	case threshold:
+		return "a decimal number" + k.rangeText() + ", {quantile: q} or {rms: m}"
 	case sweep:
 		return "a mapping from axes to lists of values"
 	}
@@ -451,7 +494,7 @@ func (r *reader) checkAxis(kn, values *node, known []string, where string, used 
 			continue
 		}
 		if seen[item.value] && !zipped {
-			r.fault(item.pos, where+"."+k.axis+" has the value "+oneLine(item.text)+" twice", "each value once")
+			r.fault(item.pos, where+"."+k.axis+" has the value "+oneLine(item.written())+" twice", "each value once")
 		}
 		seen[item.value] = true
 	}

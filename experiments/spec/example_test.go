@@ -25,6 +25,7 @@ func Example() {
 		fmt.Println(s.Name, len(cells), cells[len(cells)-1].Label())
 	}
 	// Output:
+	// codec-bytes 72 split l=4 tau=10 Q=8 codec=split1
 	// fig6-bytes 45 split l=4 tau=10 Q=8 W=200
 	// fig7-share 9 split l=4 tau=10 Q=4
 	// quickstart 50 split l=6 tau=5 Q=8 W=16

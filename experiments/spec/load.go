@@ -84,6 +84,7 @@ func ParseMethod(name string, data []byte) (Method, error) {
 	r.checkObject(methodKeys, root, "", true)
 	c := Cell{}
 	if root.kind == mappingNode {
+		r.checkRestore(root.get("boundary"))
 		c.Method = bindMethod(root)
 		if c.Method.Kind == Split && c.Method.SplitLayer == 0 && root.get("split_layer") == nil {
 			r.fault(root.pos, "the split method has no split_layer", "split_layer: 1 or more")

@@ -38,7 +38,7 @@ type node struct {
 	quote bool   // scalar: written in quotes or as a block
 	keys  []*node
 	items []*node // list items, or the values that belong to keys
-	value any     // set by check: int, float64, string, bool or Limit
+	value any     // set by check: int, float64, string, bool, Limit or Tau
 }
 
 // get returns the value of a key of a mapping, or nil.
@@ -64,6 +64,14 @@ func (n *node) put(k, v *node) {
 	}
 	n.keys = append(n.keys, k)
 	n.items = append(n.items, v)
+}
+
+// written returns a value as it stands in a message: its text, or that of a checked mapping.
+func (n *node) written() string {
+	if n.kind == scalarNode {
+		return n.text
+	}
+	return valueText(n.value)
 }
 
 // describe says what a node is, for "… is X, expected Y".

@@ -114,6 +114,9 @@ func (k *key) schema() schema {
 	s["description"] = k.description()
 	if k.def != nil && k.shape != limit {
 		s["default"] = k.def
+		if t, ok := k.def.(Tau); ok {
+			s["default"] = t.plain()
+		}
 	}
 	return s
 }
@@ -153,6 +156,13 @@ func (k *key) valueSchema() schema {
 			schema{"type": "integer", "minimum": 0},
 			schema{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
 		}}
+	case threshold:
+		one := []any{schema{"type": "number", "minimum": k.low}}
+		for _, u := range tauUnits {
+			one = append(one, schema{"type": "object", "additionalProperties": false, "required": []string{u.name},
+				"properties": schema{u.name: schema{"type": "number", "exclusiveMinimum": 0, "maximum": u.high}}})
+		}
+		return schema{"anyOf": one}
 	case integer, number:
 		s := schema{"type": "integer"}
 		if k.shape == number {

@@ -20,6 +20,10 @@ sweep: {split_layer: [1, 3]}
 `
 
 func TestSet(t *testing.T) {
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		sets []string
 		get  func(s *Spec) any
@@ -31,10 +35,15 @@ func TestSet(t *testing.T) {
 		{[]string{"tasks.2.block=16"}, func(s *Spec) any { return s.Tasks[2].Block }, 16},
 		{[]string{"tasks=[boolq]"}, func(s *Spec) any { return s.Tasks }, []Task{{Name: "boolq"}}},
 		{[]string{"tasks.0=boolq"}, func(s *Spec) any { return s.Tasks[0].Name }, "boolq"},
-		{[]string{"methods.split.boundary.tau=3"}, func(s *Spec) any { return s.Methods[1].Boundary.Tau }, 3.0},
+		{[]string{"methods.split.boundary.tau=3"}, func(s *Spec) any { return s.Methods[1].Boundary.Tau }, Tau{TauValue, 3}},
+		{[]string{"methods.split.boundary.tau={rms: 2.5}"}, func(s *Spec) any { return s.Methods[1].Boundary.Tau }, Tau{TauRMS, 2.5}},
+		{[]string{"sweep.tau=[1, {quantile: .999}]"}, func(s *Spec) any { return s.Sweep.Groups[1][0].Values }, []any{Tau{TauValue, 1}, Tau{TauQuantile, 0.999}}},
+		{[]string{"methods.split.boundary={codec: split1, tables: a.tables, restore: centroid, lanes: 2}"}, func(s *Spec) any { return *s.Methods[1].Boundary },
+			Boundary{Codec: "split1", Tau: Tau{TauValue, 5}, MaxActivationBits: 4, Delta: 0.2, Search: "tabq", StopRule: "last_ok", Comparison: "floor",
+				LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16", Lanes: 2, Restore: "centroid", Tables: filepath.Join(here, "a.tables")}},
 		{[]string{"methods.split.front.weight_bits=3"}, func(s *Spec) any { return s.Methods[1].Front }, WeightCoder{Bits: 3}},
 		{[]string{"methods.1.boundary={codec: packed}"}, func(s *Spec) any { return s.Methods[1].Boundary.Codec }, "packed"},
-		{[]string{"sweep.tau=[1,5]"}, func(s *Spec) any { return s.Sweep.Groups[1][0].Values }, []any{1.0, 5.0}},
+		{[]string{"sweep.tau=[1,5]"}, func(s *Spec) any { return s.Sweep.Groups[1][0].Values }, []any{Tau{TauValue, 1}, Tau{TauValue, 5}}},
 		{[]string{"sweep.front.weight_bits=[2]"}, func(s *Spec) any { return s.Sweep.Groups[1][0].Name }, "front.weight_bits"},
 		{[]string{"sweep.split_layer=[2]", "sweep.split_layer=[4]"}, func(s *Spec) any { return s.Sweep.Groups[0][0].Values }, []any{4}},
 		{[]string{"protocol=legacy"}, func(s *Spec) any { return s.Protocol }, "legacy"},
@@ -67,12 +76,20 @@ func TestSetFaults(t *testing.T) {
 		"models.a.path=/x":              `there is no entry "a" in models, expected one of Llama-3.1-8B, b, or a number`,
 		"models.b.pth=/x":               `unknown key "pth" in models.b, expected "path"`,
 		"tasks.wikitext2.block=3":       "tasks has more than one entry wikitext2, expected its number",
-		"methods.split.boundary.tau=no": `methods.boundary.tau is "no", expected a decimal number, 0 or more`,
+		"methods.split.boundary.tau=no": `methods.boundary.tau is "no", expected a decimal number, 0 or more, {quantile: q} or {rms: m}`,
 		"methods.fp32.tau=1":            `unknown key "tau" in methods.fp32, expected one of name, front, back, split_layer, l_w, max_tokens, include_kv, boundary (tau belongs in methods.boundary)`,
 		"outputs.0=x":                   "there are no outputs to set 0 in, expected outputs=[…]",
 		"include=x":                     "fragments cannot be overridden from here, expected the keys they hold",
 		"methods.split.split_layer=2":   "the sweep has an axis split_layer that replaces this, expected sweep.split_layer=[…]",
-		"methods.split.boundary=3":      "methods.boundary is 3, expected a mapping of keys",
+		"methods.split.boundary.tau={quantile: 2}":         "methods.boundary.tau.quantile is 2, expected a number above 0 and up to 1",
+		"methods.split.boundary.tau={rms: 0}":              "methods.boundary.tau.rms is 0, expected a number above 0 and up to 1e+06",
+		"methods.split.boundary.tau={rms: [1]}":            "methods.boundary.tau.rms is a list, expected a number above 0 and up to 1e+06",
+		"methods.split.boundary.tau={quantil: .9}":         `unknown key "quantil" in methods.boundary.tau, expected "quantile"`,
+		"methods.split.boundary.tau={quantile: 1, rms: 1}": "methods.boundary.tau is a mapping of 2 keys, expected a decimal number, 0 or more, {quantile: q} or {rms: m}",
+		"sweep.tau=[{rms: 1}, {rms: 1.0}]":                 "sweep.tau has the value 1rms twice, expected each value once",
+		"methods.split.boundary.lanes=3":                   "methods.boundary.lanes is 3, expected a decimal integer (0, 1, 2, 4, 8, 16, 32, 64, 96)",
+		"methods.split.boundary.restore=centroid":          "restore is centroid without a file of tables, expected tables or kv_tables beside it",
+		"methods.split.boundary=3":                         "methods.boundary is 3, expected a mapping of keys",
 	} {
 		_, err := Parse("x.yaml", []byte(settable), LoadOptions{Env: fixedEnv(), Set: []string{set}})
 		if err == nil {
@@ -173,8 +190,8 @@ func TestLoadMethod(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Method{Name: "s", Kind: Split, Front: WeightCoder{4, 32}, Back: WeightCoder{16, 0}, SplitLayer: 3, PrecisionLayer: 3, IncludeKV: true,
-		Boundary: &Boundary{Codec: "literal", Tau: 1, MaxActivationBits: 4, Delta: 0.2, Search: "fixed", StopRule: "last_ok", Comparison: "floor",
-			LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16"}}
+		Boundary: &Boundary{Codec: "literal", Tau: Tau{TauValue, 1}, MaxActivationBits: 4, Delta: 0.2, Search: "fixed", StopRule: "last_ok", Comparison: "floor",
+			LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16", Restore: "center"}}
 	if d := cmp.Diff(want, m); d != "" {
 		t.Errorf("method (-want +got):\n%s", d)
 	}

@@ -104,7 +104,7 @@ type WeightCoder struct {
 // A Boundary is the compression of what crosses the split (arXiv 2511.04002, section 2.3).
 type Boundary struct {
 	Codec             string
-	Tau               float64 // threshold of Eq. 4
+	Tau               Tau     // threshold of Eq. 4
 	MaxActivationBits int     // Qa-bar, sign included
 	Delta             float64 // distortion tolerance of Algorithm 1
 	Search            string
@@ -115,6 +115,45 @@ type Boundary struct {
 	AboveType         string
 	SparseIndex       string
 	ScaleType         string
+
+	// Of the codec split1 alone.
+	Lanes    int    // interleaved states of the coder; 0: chosen by size
+	Restore  string // what a code stands for: "center" or "centroid"
+	Tables   string // file of static tables for the hidden state, absolute; empty: those built in
+	KVTables string // file of static tables for keys and values, absolute; empty: those built in
+}
+
+// Tau is a threshold and what it counts.
+type Tau struct {
+	By    string // TauValue, TauQuantile or TauRMS
+	Value float64
+}
+
+// What a threshold counts.
+const (
+	TauValue    = "value"    // magnitudes
+	TauQuantile = "quantile" // the share of a row's values that stay below it
+	TauRMS      = "rms"      // multiples of a row's root mean square
+)
+
+// String returns the threshold as labels show it: 5, q0.999 or 3rms.
+func (t Tau) String() string {
+	v := strconv.FormatFloat(t.Value, 'g', -1, 64)
+	switch t.By {
+	case TauQuantile:
+		return "q" + v
+	case TauRMS:
+		return v + "rms"
+	}
+	return v
+}
+
+// plain returns what a spec holds for the threshold: a number, or a mapping.
+func (t Tau) plain() any {
+	if t.By == TauValue {
+		return t.Value
+	}
+	return map[string]any{t.By: t.Value}
 }
 
 // A Sweep is the set of points of an experiment: the cross product of its groups less the excluded points.
@@ -129,7 +168,7 @@ type Group []Axis
 // An Axis is one knob and the values it takes.
 type Axis struct {
 	Name   string // see KeyDoc.Axis
-	Values []any  // int, float64, string, bool or Limit, as the key's type says
+	Values []any  // int, float64, string, bool, Limit or Tau, as the key's type says
 
 	name      position
 	positions []position

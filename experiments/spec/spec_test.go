@@ -85,8 +85,8 @@ methods: [{name: fp32}, {name: w3, front: {weight_bits: 3}}, {name: split, split
 			{Name: "fp32", Kind: Whole, Front: WeightCoder{Bits: 16}, Back: WeightCoder{Bits: 16}},
 			{Name: "w3", Kind: Weights, Front: WeightCoder{Bits: 3}, Back: WeightCoder{Bits: 16}},
 			{Name: "split", Kind: Split, Front: WeightCoder{Bits: 16}, Back: WeightCoder{Bits: 16}, SplitLayer: 2, IncludeKV: true,
-				Boundary: &Boundary{Codec: "literal", Tau: 5, MaxActivationBits: 4, Delta: 0.2, Search: "tabq", StopRule: "last_ok", Comparison: "floor",
-					LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16"}},
+				Boundary: &Boundary{Codec: "literal", Tau: Tau{TauValue, 5}, MaxActivationBits: 4, Delta: 0.2, Search: "tabq", StopRule: "last_ok", Comparison: "floor",
+					LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16", Restore: "center"}},
 			{Name: "off", Kind: Split, Front: WeightCoder{Bits: 16}, Back: WeightCoder{Bits: 16}, SplitLayer: 1, IncludeKV: true},
 		},
 	}
@@ -182,6 +182,15 @@ sweep: {codec: [none, literal]}
 `, []string{
 			"m/piqa/joint-bos/a l=2 codec=none", "m/piqa/joint-bos/a l=2 tau=5 Q=4 codec=literal",
 			"m/piqa/joint-bos/b l=2 tau=5 Q=4 codec=literal",
+		}},
+		{"thresholds in other units, and knobs of split1", small + `
+methods: [{name: s, split_layer: 3, boundary: {tables: /t}}]
+sweep: {codec: [literal, split1], tau: [5, {quantile: 0.999}, {rms: 3}], restore: [center, centroid], lanes: [0]}
+`, []string{
+			"m/piqa/joint-bos/s l=3 tau=5 Q=4 codec=literal", "m/piqa/joint-bos/s l=3 tau=q0.999 Q=4 codec=literal", "m/piqa/joint-bos/s l=3 tau=3rms Q=4 codec=literal",
+			"m/piqa/joint-bos/s l=3 tau=5 Q=4 codec=split1 restore=center", "m/piqa/joint-bos/s l=3 tau=5 Q=4 codec=split1 restore=centroid",
+			"m/piqa/joint-bos/s l=3 tau=q0.999 Q=4 codec=split1 restore=center", "m/piqa/joint-bos/s l=3 tau=q0.999 Q=4 codec=split1 restore=centroid",
+			"m/piqa/joint-bos/s l=3 tau=3rms Q=4 codec=split1 restore=center", "m/piqa/joint-bos/s l=3 tau=3rms Q=4 codec=split1 restore=centroid",
 		}},
 		{"limit and seed", small + `
 methods: [{name: fp32}]
@@ -283,6 +292,29 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
+// TestCanonicalSplit1 pins the boundary of a cell with thresholds in another unit and files of tables; the digests stand for the files.
+func TestCanonicalSplit1(t *testing.T) {
+	s := mustParse(t, small+"methods: [{name: s, split_layer: 3, max_tokens: 2, boundary: {codec: split1, tau: {quantile: 0.999}, tables: /t, kv_tables: /k}}]\n")
+	cells, err := s.Cells(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const readings = `{"boundary":{"above_type":"exact","codec":"split1","comparison":"floor","delta":0.2,"granularity":"per_token",%s"lanes":0,"lower_bound":3,"max_activation_bits":4,` +
+		`"restore":"center","scale_type":"float16","search":"tabq","sparse_index":"compact","stop_rule":"last_ok",%s"tau":{"quantile":0.999}}`
+	for _, test := range []struct {
+		extra      map[string]string
+		kv, tables string
+	}{
+		{nil, `"kv_tables":"/k",`, `"tables":"/t",`},
+		{map[string]string{DigestTables: "d", DigestKVTables: "e"}, "", ""},
+	} {
+		want := fmt.Sprintf(readings, test.kv, test.tables)[1:]
+		if got := string(cells[0].Canonical(test.extra)); !strings.Contains(got, want) {
+			t.Errorf("canonical form %s\nwithout %s", got, want)
+		}
+	}
+}
+
 // TestCanonicalKnobs checks that each knob of a cell changes its key, and names do not.
 func TestCanonicalKnobs(t *testing.T) {
 	extra := map[string]string{DigestModel: "m", DigestTokenizer: "t", DigestData: "d"}
@@ -303,6 +335,9 @@ func TestCanonicalKnobs(t *testing.T) {
 		"methods.s.boundary.delta=7", "methods.s.boundary.search=fixed", "methods.s.boundary.stop_rule=first_exceed", "methods.s.boundary.comparison=round",
 		"methods.s.boundary.lower_bound=2", "methods.s.boundary.granularity=per_tensor", "methods.s.boundary.above_type=bfloat16",
 		"methods.s.boundary.sparse_index=torch", "methods.s.boundary.scale_type=float32",
+		"methods.s.boundary.tau={quantile: 0.5}", "methods.s.boundary.tau={rms: 0.5}",
+		"methods.s.boundary={codec: split1}", "methods.s.boundary={codec: split1, lanes: 2}", "methods.s.boundary={codec: split1, tables: /t}",
+		"methods.s.boundary={codec: split1, tables: /t, restore: centroid}",
 	} {
 		var sets []string
 		if strings.HasPrefix(set, "tasks.0=") {
@@ -315,7 +350,8 @@ func TestCanonicalKnobs(t *testing.T) {
 		seen[k] = set
 	}
 	for _, set := range []string{"name=other", "description=other", "models.m.name=other", "models.m.path=/other", "models.m.tokenizer=/other",
-		"tasks.piqa.path=/other", "tasks.piqa.labels=/other", "data=/other", "methods.s.name=other", "outputs=[bytes_vs_tokens]", "methods.s.boundary={}"} {
+		"tasks.piqa.path=/other", "tasks.piqa.labels=/other", "data=/other", "methods.s.name=other", "outputs=[bytes_vs_tokens]", "methods.s.boundary={}",
+		"methods.s.boundary.lanes=2", "methods.s.boundary.tables=/t", "methods.s.boundary={restore: centroid, kv_tables: /t}"} {
 		if k := key(set); seen[k] != "the plain spec" {
 			t.Errorf("%s changes the key", set)
 		}
@@ -335,6 +371,7 @@ methods:
   - {name: fp32}
   - {name: "null", front: &w {weight_bits: 3, group: 16}, l_w: 2}
   - {name: s, front: *w, back: {<<: *w, weight_bits: 8}, boundary: {codec: packed, tau: 1e-7, delta: 1e21}}
+  - {name: t, split_layer: 2, max_tokens: 3, boundary: {codec: split1, tau: {rms: 2.5}, lanes: 8, restore: centroid, tables: "${SHARED}/t", kv_tables: k.tables}}
   - {name: off, split_layer: 1, include_kv: false, max_tokens: 5}
 sweep:
   split_layer: [3, 1]

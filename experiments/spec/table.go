@@ -13,9 +13,10 @@ const (
 	number
 	boolean
 	choice
-	limit  // documents or a fraction
-	object // a mapping with keys of its own
-	sweep  // axes; checked by checkSweep
+	limit     // documents or a fraction
+	threshold // a number, or a mapping with quantile or rms
+	object    // a mapping with keys of its own
+	sweep     // axes; checked by checkSweep
 )
 
 // need says which methods a key has a meaning for.
@@ -42,17 +43,18 @@ type key struct {
 	high     float64  // largest; 0: no limit
 	ints     []int    // the only integers allowed, if any
 	choices  []string // of a choice
-	def      any      // int, float64, string, bool or Limit; nil: none
+	def      any      // int, float64, string, bool, Limit or Tau; nil: none
 
 	axis   string // name in sweep; empty: cannot be swept
 	mark   string // in Cell.Label; empty: axis
 	always bool   // shown in every label
 	digest string // the entry of extra that stands for this key in Cell.Canonical
+	late   bool   // came after the first recorded specs, in which its default was meant: written only otherwise
 	silent bool   // never part of Cell.Canonical: a display name
 
 	needs need
 	when  func(c *Cell) bool // whether the knob can act at this point; nil: always
-	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool or *Limit
+	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool, *Limit or *Tau
 
 	unit   string
 	symbol string
@@ -65,11 +67,25 @@ const (
 	DigestModel     = "model"
 	DigestTokenizer = "tokenizer"
 	DigestData      = "data"
+	DigestTables    = "tables"
+	DigestKVTables  = "kv_tables"
 )
 
 func searching(c *Cell) bool { return quantising(c) && c.Method.Boundary.Search == "tabq" }
 
 func quantising(c *Cell) bool { return c.Method.Boundary.Codec != "raw16" }
+
+// split1 is the codec with static tables; the keys for them act only there.
+func split1(c *Cell) bool { return c.Method.Boundary.Codec == "split1" }
+
+// sendsKV says whether keys and values may cross the boundary.
+func sendsKV(c *Cell) bool { return c.Method.IncludeKV && c.Method.MaxTokens > 0 }
+
+// tabled says whether a file of tables acts.
+func tabled(c *Cell) bool {
+	b := c.Method.Boundary
+	return split1(c) && (b.Tables != "" || b.KVTables != "" && sendsKV(c))
+}
 
 // blockTasks are scored by the perplexity of fixed blocks.
 var blockTasks = []string{"wikitext2", "c4", "c4-new"}
@@ -188,13 +204,13 @@ var methodKeys = []*key{
 }
 
 var boundaryKeys = []*key{
-	{name: "codec", shape: choice, choices: []string{"none", "literal", "packed", "raw16"}, def: "literal", axis: "codec", needs: boundaryMethod,
+	{name: "codec", shape: choice, choices: []string{"none", "literal", "packed", "raw16", "split1"}, def: "literal", axis: "codec", needs: boundaryMethod,
 		ref: func(c *Cell) any { return &c.Method.Boundary.Codec },
-		doc: "Message form: none sends rows as they are, literal is the paper's (entropy coded), packed has fixed-width codes, raw16 sends 16-bit values."},
-	{name: "tau", shape: number, def: 5.0, axis: "tau", always: true, needs: boundaryMethod, when: quantising,
+		doc: "Message form: none sends rows as they are, literal is the paper's (entropy coded), packed has fixed-width codes, raw16 sends 16-bit values, split1 restores what literal does from shorter messages (static tables, FORMAT.md of package compress)."},
+	{name: "tau", shape: threshold, def: Tau{TauValue, 5}, axis: "tau", always: true, needs: boundaryMethod, when: quantising,
 		symbol: "tau",
 		ref:    func(c *Cell) any { return &c.Method.Boundary.Tau },
-		doc:    "Threshold splitting (Eq. 4): values of this magnitude and more are sent exactly. 0 sends all so."},
+		doc:    "Threshold splitting (Eq. 4): values of this magnitude and more are sent exactly. 0 sends all so. {quantile: q} keeps the share q of each row below it, {rms: m} takes m times the row's root mean square."},
 	{name: "max_activation_bits", shape: integer, low: 2, high: 8, def: 4, axis: "max_activation_bits", mark: "Q", always: true, needs: boundaryMethod, when: quantising,
 		symbol: "Qa-bar", unit: "bits",
 		ref: func(c *Cell) any { return &c.Method.Boundary.MaxActivationBits },
@@ -228,6 +244,19 @@ var boundaryKeys = []*key{
 	{name: "scale_type", shape: choice, choices: []string{"float16", "float32"}, def: "float16", axis: "scale_type", needs: boundaryMethod, when: quantising,
 		ref: func(c *Cell) any { return &c.Method.Boundary.ScaleType },
 		doc: "Type of a row's scale; it is rounded to this type before it is used."},
+	{name: "lanes", shape: integer, ints: []int{0, 1, 2, 4, 8, 16, 32, 64, 96}, def: 0, axis: "lanes", late: true, needs: boundaryMethod, when: split1,
+		shown: "0 = chosen by size",
+		ref:   func(c *Cell) any { return &c.Method.Boundary.Lanes },
+		doc:   "Interleaved states of split1's coder: fewer make a short message shorter, more decode faster."},
+	{name: "restore", shape: choice, choices: []string{"center", "centroid"}, def: "center", axis: "restore", late: true, needs: boundaryMethod, when: tabled,
+		ref: func(c *Cell) any { return &c.Method.Boundary.Restore },
+		doc: "What a code of split1 stands for: code times scale (Eq. 7), or the mean of the training values with that code, from the tables."},
+	{name: "tables", shape: path, digest: DigestTables, def: "", shown: "those built in", needs: boundaryMethod, when: split1,
+		ref: func(c *Cell) any { return &c.Method.Boundary.Tables },
+		doc: "File of split1's static tables for the hidden state, made by codec train."},
+	{name: "kv_tables", shape: path, digest: DigestKVTables, def: "", shown: "those built in", needs: boundaryMethod, when: func(c *Cell) bool { return split1(c) && sendsKV(c) },
+		ref: func(c *Cell) any { return &c.Method.Boundary.KVTables },
+		doc: "File of split1's static tables for keys and values, made by codec train --kv; they cross only with include_kv and max_tokens."},
 }
 
 // axes are the keys that may be swept, in table order, by the name used in sweep.
@@ -242,6 +271,9 @@ func collectAxes(out, keys []*key) []*key {
 	}
 	return out
 }
+
+// files are the keys of the boundary that name files.
+var files = slices.DeleteFunc(slices.Clone(boundaryKeys), func(k *key) bool { return k.shape != path })
 
 func axisKey(name string) *key {
 	for _, k := range axes {
@@ -292,6 +324,8 @@ func (k *key) load(c *Cell) any {
 		return *p
 	case *Limit:
 		return *p
+	case *Tau:
+		return *p
 	}
 	panic("spec: the table gives key " + k.name + " a place of an unknown type")
 }
@@ -309,5 +343,7 @@ func (k *key) store(c *Cell, v any) {
 		*p, _ = v.(bool)
 	case *Limit:
 		*p, _ = v.(Limit)
+	case *Tau:
+		*p, _ = v.(Tau)
 	}
 }

@@ -70,7 +70,7 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 		case k.name == "block" && c.Task.Block == 0:
 		default:
 			v := k.load(c)
-			if k.def == nil && (v == 0 || v == "") || k.shape == path && v == "" {
+			if k.def == nil && (v == 0 || v == "") || k.shape == path && v == "" || k.late && v == k.def {
 				continue
 			}
 			put(n, k.name, scalar(v))
@@ -118,8 +118,13 @@ func put(mapping *yaml.Node, name string, v *yaml.Node) {
 	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}, v)
 }
 
-// scalar writes a value. Strings that YAML could take for something else, or would fold, are quoted.
+// scalar writes a value, a threshold in another unit as a mapping. Strings that YAML could take for something else, or would fold, are quoted.
 func scalar(v any) *yaml.Node {
+	if t, ok := v.(Tau); ok && t.By != TauValue {
+		n := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		put(n, t.By, scalar(t.Value))
+		return n
+	}
 	n := &yaml.Node{Kind: yaml.ScalarNode, Value: valueText(v)}
 	if _, ok := v.(string); ok {
 		n.Tag = "!!str"

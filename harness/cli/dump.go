@@ -3,6 +3,9 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,16 +15,17 @@ import (
 func newDump(s streams) *cobra.Command {
 	var f modelFlags
 	var ids, out string
-	var kv int
+	var kvFlag string
 	c := &cobra.Command{
 		Use:   "dump --model DIR --ids FILE|- --out FILE.safetensors",
 		Short: "Write hidden states, logits and caches of token sequences",
 		Long: `For each line {"ids":[...]}, number i from 0, the output holds F32 tensors of shape
 (tokens, width): i.hidden.0 (embedding) ... i.hidden.L (residual stream after each
-block, before the final norm), i.final (after the final norm) and i.logits. --kv N
-adds i.k.N (after RoPE) and i.v.N of layer N (from 0), shape (kv heads, tokens, head dim).`,
-		Example: `  echo '{"ids":[1,403,407]}' | splitbench dump --model DIR --ids - --out hidden.safetensors`,
-		Args:    cobra.NoArgs,
+block, before the final norm), i.final (after the final norm) and i.logits. --kv LAYERS
+adds i.k.N (after RoPE) and i.v.N of each layer N (from 0), shape (kv heads, tokens, head dim).`,
+		Example: `  echo '{"ids":[1,403,407]}' | splitbench dump --model DIR --ids - --out hidden.safetensors
+  splitbench dump --model DIR --ids tokens.jsonl --kv all --out hidden.safetensors`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, _, err := f.open()
 			if err != nil {
@@ -29,8 +33,9 @@ adds i.k.N (after RoPE) and i.v.N of layer N (from 0), shape (kv heads, tokens, 
 			}
 			defer l.Close()
 			layers := l.Checkpoint.Config.Layers
-			if cmd.Flags().Changed("kv") && (kv < 0 || kv >= layers) {
-				return usagef("--kv %d, expected a layer from 0 to %d", kv, layers-1)
+			kv, err := layerList(kvFlag, layers)
+			if err != nil {
+				return usagef("--kv %s: %w", kvFlag, err)
 			}
 			r, err := s.openInput(ids)
 			if err != nil {
@@ -65,10 +70,10 @@ adds i.k.N (after RoPE) and i.v.N of layer N (from 0), shape (kv heads, tokens, 
 				}
 				add("final", []int{len(q.IDs), l.Checkpoint.Config.HiddenSize}, t.Final)
 				add("logits", []int{len(q.IDs), l.Checkpoint.Config.VocabSize}, t.Logits)
-				if kv >= 0 {
+				for _, k := range kv {
 					shape := []int{l.Checkpoint.Config.KVHeads, len(q.IDs), l.Checkpoint.Config.HeadDim}
-					add(fmt.Sprintf("k.%d", kv), shape, t.Keys)
-					add(fmt.Sprintf("v.%d", kv), shape, t.Values)
+					add(fmt.Sprintf("k.%d", k), shape, t.Keys[k])
+					add(fmt.Sprintf("v.%d", k), shape, t.Values[k])
 				}
 				next++
 				return nil
@@ -84,8 +89,31 @@ adds i.k.N (after RoPE) and i.v.N of layer N (from 0), shape (kv heads, tokens, 
 	f.add(c, false)
 	c.Flags().StringVar(&ids, "ids", "", "file of token sequences, - for standard input")
 	c.Flags().StringVar(&out, "out", "", "safetensors file to write")
-	c.Flags().IntVar(&kv, "kv", -1, "also write keys and values of this layer, counted from 0")
+	c.Flags().StringVar(&kvFlag, "kv", "", "also write keys and values of these layers, counted from 0: numbers with commas between them, or all")
 	cobra.CheckErr(c.MarkFlagRequired("ids"))
 	cobra.CheckErr(c.MarkFlagRequired("out"))
 	return c
+}
+
+// layerList reads layers, counted from 0: numbers with commas between them, or
+// all.
+func layerList(text string, layers int) ([]int, error) {
+	var out []int
+	if text == "all" {
+		for k := range layers {
+			out = append(out, k)
+		}
+		return out, nil
+	}
+	if text == "" {
+		return nil, nil
+	}
+	for _, part := range strings.Split(text, ",") {
+		k, err := strconv.Atoi(part)
+		if err != nil || k < 0 || k >= layers || slices.Contains(out, k) {
+			return nil, fmt.Errorf("layer %q, expected all, or layers from 0 to %d, each once, with commas between them", part, layers-1)
+		}
+		out = append(out, k)
+	}
+	return out, nil
 }

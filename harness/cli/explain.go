@@ -58,7 +58,7 @@ normalisations and the verdict.`,
 				if err != nil {
 					return err
 				}
-				m, err := exec.FromSpec(c.Method, l.Checkpoint.Config.Layers)
+				m, err := w.Method(c)
 				if err != nil {
 					return err
 				}

@@ -68,7 +68,11 @@ func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := exec.FromSpec(method, l.Checkpoint.Config.Layers)
+	tables, err := exec.LoadTables(method.Boundary)
+	var m exec.Method
+	if err == nil {
+		m, err = exec.FromSpec(method, l.Checkpoint.Config, tables)
+	}
 	if err != nil {
 		l.Close()
 		return nil, nil, usageError{fmt.Errorf("%s: %w", f.method, err)}

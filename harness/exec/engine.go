@@ -39,8 +39,11 @@ type Method struct {
 	WeightLayer int            // l_w: layers 1..l_w carry Front weights, the edge's others Back weights
 	Front, Back Weights        // zero value = full precision
 	Codec       compress.Codec // what the boundary tensor goes through; nil = sent exactly, without a message
-	MaxTokens   int            // W-bar: rows that the edge serves; 0 = all
-	IncludeKV   bool           // I_kv: when the edge stops before the end, its keys and values are sent (through Codec), else the cloud recomputes them from the token ids
+	// KVCodec, of split1, sends the keys and values of all layers in one message;
+	// nil = a message of Codec for each tensor.
+	KVCodec   *compress.KVCodec
+	MaxTokens int  // W-bar: rows that the edge serves; 0 = all
+	IncludeKV bool // I_kv: when the edge stops before the end, its keys and values are sent (through KVCodec or Codec), else the cloud recomputes them from the token ids
 }
 
 // EdgeLayers is how many layers the edge holds of a model's: 1..l of a split,

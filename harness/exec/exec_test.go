@@ -137,6 +137,110 @@ func TestExactSplit(t *testing.T) {
 	}
 }
 
+// TestSplit1: split1 restores what packed does of the same quantiser, so that the
+// scores are the same bit for bit, for every l, W-bar and I_kv, with the built-in
+// tables and with trained ones; its messages are shorter, and those of keys and
+// values are one.
+func TestSplit1(t *testing.T) {
+	l := tiny(t, Source{})
+	reqs := requests(t, l)
+	o := compress.DefaultOptions()
+	o.Threshold = 1.5
+	packed, err := compress.NewCodec("packed", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden, kv := trainedTables(t, l, o, reqs)
+	for split := 1; split <= l.Checkpoint.Config.Layers; split += 3 {
+		for _, trained := range []bool{false, true} {
+			var kvTables *compress.KVTables
+			if o.Tables = nil; trained {
+				o.Tables, kvTables = hidden[split], kv
+			}
+			split1, err := compress.NewCodec("split1", o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kvCodec, err := compress.NewKVCodec(o, kvTables)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range []int{0, 1, 2, 16, 50, 1000} {
+				for _, send := range []bool{false, true} {
+					what := fmt.Sprintf("l=%d W=%d I_kv=%v trained=%v", split, w, send, trained)
+					m := Method{SplitLayer: split, WeightLayer: split, Codec: packed, MaxTokens: w, IncludeKV: send}
+					want := score(t, l, m, reqs)
+					m.Codec, m.KVCodec = split1, kvCodec
+					got := score(t, l, m, reqs)
+					sameScores(t, what, got, want)
+					for i := range got {
+						g, p := got[i].Payload, want[i].Payload
+						if g.Tokens != p.Tokens || g.Hidden.Total() >= p.Hidden.Total() || (g.KV.Total() > 0) != (p.KV.Total() > 0) || g.KV.Total() > p.KV.Total() {
+							t.Fatalf("%s: request %d sent %+v, packed %+v", what, i, g, p)
+						}
+						// One header: marks, tables, layers, rows, width and position, length, checksum; flags
+						// and length of each matrix.
+						if most := 2 + 2 + 4 + 3 + 4 + 2*split*(1+2); g.KV.Header > most {
+							t.Fatalf("%s: request %d has %d bytes of headers for keys and values, one message has at most %d", what, i, g.KV.Header, most)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// trainedTables learns tables for the hidden state after each layer, and for keys
+// and values, from the requests.
+func trainedTables(t testing.TB, l *Loaded, o compress.Options, reqs []Request) ([]*compress.Tables, *compress.KVTables) {
+	t.Helper()
+	c := l.Checkpoint.Config
+	train := func(cols int, rows func(r Request) []float32) *compress.Tables {
+		trainer, err := compress.NewTrainer(cols, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range reqs {
+			data := rows(r)
+			if err := trainer.Add(compress.Matrix{Rows: len(data) / cols, Cols: cols, Data: data}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tables, err := trainer.Tables()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tables
+	}
+	var all []int
+	for k := range c.Layers {
+		all = append(all, k)
+	}
+	trace := func(r Request) *Trace {
+		got, err := l.Engine.Trace(r.Input, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	var hidden []*compress.Tables
+	for k := range c.Layers + 1 {
+		hidden = append(hidden, train(c.HiddenSize, func(r Request) []float32 { return trace(r).Hidden[k] }))
+	}
+	kv := new(compress.KVTables)
+	for k := range c.Layers {
+		kv.Keys = append(kv.Keys, train(c.KVWidth(), func(r Request) []float32 { return tokenMajor(trace(r).Keys[k], c.KVHeads, c.HeadDim) }))
+		kv.Values = append(kv.Values, train(c.KVWidth(), func(r Request) []float32 { return tokenMajor(trace(r).Values[k], c.KVHeads, c.HeadDim) }))
+	}
+	return hidden, kv
+}
+
+// tokenMajor is the inverse of headMajor.
+func tokenMajor(x []float32, heads, dim int) []float32 {
+	tokens := len(x) / (heads * dim)
+	return headMajor(x, heads, tokens, dim)
+}
+
 // TestIndependence: no score depends on batch size, workers, kernel or on the
 // other requests.
 func TestIndependence(t *testing.T) {

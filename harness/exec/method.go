@@ -6,14 +6,20 @@ import (
 
 	"splitbench/compress"
 	"splitbench/experiments/spec"
+	"splitbench/models/checkpoint"
 )
 
-// CodecNone is the spec's name for a boundary that is sent exactly.
-const CodecNone = "none"
+// Names of codecs in a spec that mean something here: a boundary that is sent
+// exactly, and the codec with tables.
+const (
+	CodecNone   = "none"
+	codecSplit1 = "split1"
+)
 
-// FromSpec returns the runnable form of one method point of a spec for a
-// model of the given number of layers.
-func FromSpec(m spec.Method, layers int) (Method, error) {
+// Precision returns the runnable form of one method point of a spec for a model
+// of the given number of layers, without its codec: what is computed where, and
+// with which weights.
+func Precision(m spec.Method, layers int) Method {
 	out := Method{
 		SplitLayer:  m.SplitLayer,
 		WeightLayer: m.PrecisionLayer,
@@ -27,12 +33,31 @@ func FromSpec(m spec.Method, layers int) (Method, error) {
 			out.WeightLayer = layers
 		}
 	}
-	if b := m.Boundary; b != nil && b.Codec != CodecNone {
-		c, err := compress.NewCodec(b.Codec, Options(*b))
-		if err != nil {
+	return out
+}
+
+// FromSpec returns the runnable form of one method point of a spec for a model
+// of the given configuration. The tables are those of the method's boundary.
+func FromSpec(m spec.Method, c checkpoint.Config, t Tables) (Method, error) {
+	out := Precision(m, c.Layers)
+	b := m.Boundary
+	if b == nil || b.Codec == CodecNone {
+		return out, nil
+	}
+	if err := t.Fit(m, c); err != nil {
+		return Method{}, err
+	}
+	o := Options(*b)
+	o.Tables = t.Hidden
+	codec, err := compress.NewCodec(b.Codec, o)
+	if err != nil {
+		return Method{}, err
+	}
+	out.Codec = codec
+	if b.Codec == codecSplit1 {
+		if out.KVCodec, err = compress.NewKVCodec(o, t.KV); err != nil {
 			return Method{}, err
 		}
-		out.Codec = c
 	}
 	return out, nil
 }
@@ -42,12 +67,11 @@ func FromSpec(m spec.Method, layers int) (Method, error) {
 // equal scores, payloads and boundary tensors. Knobs that cannot act are not
 // part of it: a W-bar that no input reaches, I_kv where nothing is handed over
 // or what is handed over is what the cloud would compute, weights of layers
-// that are not there, and the search of TAB-Q where it has no choice.
-func OutcomeKey(m spec.Method, layers, longest int) (string, error) {
-	r, err := FromSpec(m, layers)
-	if err != nil {
-		return "", err
-	}
+// that are not there, the search of TAB-Q where it has no choice, and tables of
+// keys and values that are not sent. The tables are those of the method.
+func OutcomeKey(m spec.Method, layers, longest int, t Tables) string {
+	r := Precision(m, layers)
+	coded := m.Boundary != nil && m.Boundary.Codec != CodecNone
 	exact := true // the edge has the cloud's weights
 	var b strings.Builder
 	for k := 1; k <= r.EdgeLayers(layers); k++ {
@@ -59,23 +83,29 @@ func OutcomeKey(m spec.Method, layers, longest int) (string, error) {
 		fmt.Fprintf(&b, "%d/%d ", w.Bits, w.Group)
 	}
 	if r.SplitLayer == 0 {
-		return b.String(), nil
+		return b.String()
 	}
 	if r.MaxTokens >= longest {
 		r.MaxTokens = 0
 	}
-	if r.MaxTokens == 0 || r.Codec == nil && exact {
+	if r.MaxTokens == 0 || !coded && exact {
 		r.IncludeKV = false
 	}
 	fmt.Fprintf(&b, "l=%d W=%d kv=%v", r.SplitLayer, r.MaxTokens, r.IncludeKV)
-	if r.Codec != nil {
+	if coded {
 		o := compress.Options{}
-		if r.Codec.Name() != "raw16" {
+		if m.Boundary.Codec != "raw16" {
 			o = acting(Options(*m.Boundary))
 		}
-		fmt.Fprintf(&b, " %s %+v", r.Codec.Name(), o)
+		fmt.Fprintf(&b, " %s %+v", m.Boundary.Codec, o)
 	}
-	return b.String(), nil
+	if coded && m.Boundary.Codec == codecSplit1 {
+		fmt.Fprintf(&b, " %s", t.HiddenDigest)
+		if r.IncludeKV {
+			fmt.Fprintf(&b, " %s", t.KVDigest)
+		}
+	}
+	return b.String()
 }
 
 // acting clears the options that have no effect beside the others.
@@ -92,11 +122,28 @@ func acting(o compress.Options) compress.Options {
 	return o
 }
 
-// Options returns the codec options of a spec's boundary.
+// Options returns the codec options of a spec's boundary, without tables.
 func Options(b spec.Boundary) compress.Options {
 	return compress.Options{
-		Threshold: b.Tau, ThresholdBy: "value", MaxActivationBits: b.MaxActivationBits, Delta: b.Delta,
+		Threshold: b.Tau.Value, ThresholdBy: b.Tau.By, MaxActivationBits: b.MaxActivationBits, Delta: b.Delta,
 		Search: b.Search, StopRule: b.StopRule, Comparison: b.Comparison, LowerBound: b.LowerBound, Granularity: b.Granularity,
-		AboveType: b.AboveType, SparseIndex: b.SparseIndex, ScaleType: b.ScaleType, Restore: "center",
+		AboveType: b.AboveType, SparseIndex: b.SparseIndex, ScaleType: b.ScaleType, Lanes: b.Lanes, Restore: b.Restore,
 	}
+}
+
+// Fit says whether the tables fit the model and the split of a method.
+func (t Tables) Fit(m spec.Method, c checkpoint.Config) error {
+	if t.Hidden != nil && t.Hidden.Cols() != c.HiddenSize {
+		return fmt.Errorf("tables %s: for %d columns, the model's hidden state has %d", m.Boundary.Tables, t.Hidden.Cols(), c.HiddenSize)
+	}
+	if t.KV == nil {
+		return nil
+	}
+	if t.KV.Cols() != c.KVWidth() {
+		return fmt.Errorf("kv_tables %s: for %d columns, the model's keys and values have %d", m.Boundary.KVTables, t.KV.Cols(), c.KVWidth())
+	}
+	if t.KV.Layers() < m.SplitLayer {
+		return fmt.Errorf("kv_tables %s: for %d layers, split_layer is %d", m.Boundary.KVTables, t.KV.Layers(), m.SplitLayer)
+	}
+	return nil
 }

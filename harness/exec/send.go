@@ -190,7 +190,6 @@ func (s *Session) sendFamily(c *coder, f *family, out, kvOut []float32) error {
 			f.detached = append(f.detached, g)
 		}
 	}
-	width := s.engine.model.Config.KVWidth()
 	for _, g := range f.segments() {
 		g.kvAfter = g.kv
 		if g.kv == nil || codec == nil {
@@ -198,28 +197,15 @@ func (s *Session) sendFamily(c *coder, f *family, out, kvOut []float32) error {
 		}
 		n := len(g.kv)
 		g.kvAfter, kvOut = kvOut[:n:n], kvOut[n:]
-		var err error
-		at := 0
-		s.eachKV(g, g.kv, func(layer int, k, v []float32) {
-			for _, t := range [][]float32{k, v} {
-				if err != nil {
-					return
-				}
-				var parts compress.Parts
-				var restored []float32
-				restored, parts, err = s.transmit(c, g.kvAfter[at:at+len(t):at+len(t)], compress.Matrix{Rows: g.edgeEnd, Cols: width, Data: t})
-				if err != nil {
-					err = fmt.Errorf("keys and values of layer %d: %w", layer+1, err)
-					return
-				}
-				copy(g.kvAfter[at:], restored)
-				g.payload.KV.Add(parts)
-				at += len(t)
-			}
-		})
+		send := s.sendKVTensors
+		if s.method.KVCodec != nil {
+			send = s.sendKVMessage
+		}
+		parts, err := send(c, g)
 		if err != nil {
 			return err
 		}
+		g.payload.KV.Add(parts)
 	}
 	if f.prefixSends {
 		for _, g := range f.leaves {
@@ -230,6 +216,56 @@ func (s *Session) sendFamily(c *coder, f *family, out, kvOut []float32) error {
 		}
 	}
 	return nil
+}
+
+// sendKVTensors puts what the cloud receives of a segment's keys and values into
+// kvAfter: a message for each tensor.
+func (s *Session) sendKVTensors(c *coder, g *segment) (sum compress.Parts, err error) {
+	at := 0
+	s.eachKV(g, g.kv, func(layer int, k, v []float32) {
+		for _, t := range [][]float32{k, v} {
+			if err != nil {
+				return
+			}
+			var parts compress.Parts
+			var restored []float32
+			restored, parts, err = s.transmit(c, g.kvAfter[at:at+len(t):at+len(t)], s.kvMatrix(g, t))
+			if err != nil {
+				err = fmt.Errorf("keys and values of layer %d: %w", layer+1, err)
+				return
+			}
+			copy(g.kvAfter[at:], restored)
+			sum.Add(parts)
+			at += len(t)
+		}
+	})
+	return sum, err
+}
+
+// sendKVMessage is sendKVTensors with one message.
+func (s *Session) sendKVMessage(c *coder, g *segment) (compress.Parts, error) {
+	var kv compress.KV
+	s.eachKV(g, g.kv, func(_ int, k, v []float32) {
+		kv.Keys, kv.Values = append(kv.Keys, s.kvMatrix(g, k)), append(kv.Values, s.kvMatrix(g, v))
+	})
+	msg, parts, err := s.method.KVCodec.Encode(c.msg[:0], kv)
+	if err == nil {
+		c.msg = msg
+		kv, err = s.method.KVCodec.Decode(msg)
+	}
+	if err != nil {
+		return parts, fmt.Errorf("keys and values: %w", err)
+	}
+	s.eachKV(g, g.kvAfter, func(layer int, k, v []float32) {
+		copy(k, kv.Keys[layer].Data)
+		copy(v, kv.Values[layer].Data)
+	})
+	return parts, nil
+}
+
+// kvMatrix is a segment's keys or values of one layer.
+func (s *Session) kvMatrix(g *segment, t []float32) compress.Matrix {
+	return compress.Matrix{Rows: g.edgeEnd, Cols: s.engine.model.Config.KVWidth(), Data: t}
 }
 
 // transmit encodes m and returns what the receiver decodes, in dst's memory.

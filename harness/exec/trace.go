@@ -5,12 +5,12 @@ type Trace struct {
 	Hidden       [][]float32 // [L+1] of (tokens, hidden): embedding, then the residual stream after each block
 	Final        []float32   // (tokens, hidden) after the final norm
 	Logits       []float32   // (tokens, vocabulary)
-	Keys, Values []float32   // (kv heads, tokens, head dim) of the layer asked for
+	Keys, Values [][]float32 // (kv heads, tokens, head dim) of the layers asked for, nil for the others
 }
 
-// Trace runs ids through the full-precision model. kv is a layer counted from
-// 0 whose keys (after RoPE) and values are wanted, or -1.
-func (e *Engine) Trace(ids []int32, kv int) (*Trace, error) {
+// Trace runs ids through the full-precision model. kv are the layers, counted
+// from 0, whose keys (after RoPE) and values are wanted.
+func (e *Engine) Trace(ids []int32, kv []int) (*Trace, error) {
 	c, be := e.model.Config, e.model.Backend
 	cache, err := e.takeCache(len(ids))
 	if err != nil {
@@ -48,11 +48,11 @@ func (e *Engine) Trace(ids []int32, kv int) (*Trace, error) {
 	e.model.Logits(logits, x)
 	t.Logits = make([]float32, n*c.VocabSize)
 	be.Download(t.Logits, logits)
-	if kv >= 0 {
-		width := c.KVHeads * c.HeadDim
-		k, v := make([]float32, n*width), make([]float32, n*width)
-		cache.ReadKV(kv, 0, n, k, v)
-		t.Keys, t.Values = headMajor(k, n, c.KVHeads, c.HeadDim), headMajor(v, n, c.KVHeads, c.HeadDim)
+	t.Keys, t.Values = make([][]float32, c.Layers), make([][]float32, c.Layers)
+	for _, layer := range kv {
+		k, v := make([]float32, n*c.KVWidth()), make([]float32, n*c.KVWidth())
+		cache.ReadKV(layer, 0, n, k, v)
+		t.Keys[layer], t.Values[layer] = headMajor(k, n, c.KVHeads, c.HeadDim), headMajor(v, n, c.KVHeads, c.HeadDim)
 	}
 	return t, be.Sync()
 }

@@ -47,13 +47,14 @@ type Compute struct {
 // other methods must not be called concurrently.
 type Workbench struct {
 	compute    Compute
-	mu         sync.Mutex // of the five maps
+	mu         sync.Mutex // of the maps
 	configs    map[string]checkpoint.Config
 	digests    map[string]string
 	tokenizers map[string]tokenizer.Tokenizer
 	datasets   map[string]*tasks.Dataset
 	prepared   map[string]*preparation
-	model      *exec.Loaded // the model in use
+	tables     map[[2]string]exec.Tables // by the paths of the boundary
+	model      *exec.Loaded              // the model in use
 	modelPath  string
 }
 
@@ -67,7 +68,7 @@ type preparation struct {
 
 // NewWorkbench returns an empty workbench.
 func NewWorkbench(c Compute) *Workbench {
-	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, datasets: map[string]*tasks.Dataset{}, prepared: map[string]*preparation{}}
+	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, datasets: map[string]*tasks.Dataset{}, prepared: map[string]*preparation{}, tables: map[[2]string]exec.Tables{}}
 }
 
 // Close frees the model in use.
@@ -126,6 +127,46 @@ func (w *Workbench) Tokenizer(m spec.Model) (tokenizer.Tokenizer, error) {
 	}
 	w.tokenizers[key] = t
 	return t, nil
+}
+
+// Tables returns the tables of a cell's method, of which each file is read once,
+// and says whether they fit the model.
+func (w *Workbench) Tables(c spec.Cell) (exec.Tables, error) {
+	m := c.Method
+	if m.Boundary == nil {
+		return exec.Tables{}, nil
+	}
+	cfg, err := w.Config(c.Model)
+	if err != nil {
+		return exec.Tables{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := [2]string{m.Boundary.Tables, m.Boundary.KVTables}
+	t, ok := w.tables[key]
+	if !ok {
+		if t, err = exec.LoadTables(m.Boundary); err != nil {
+			return t, fmt.Errorf("method %s: %w", m.Name, err)
+		}
+		w.tables[key] = t
+	}
+	if err := t.Fit(m, cfg); err != nil {
+		return t, fmt.Errorf("method %s, model %s: %w", m.Name, c.Model.Name, err)
+	}
+	return t, nil
+}
+
+// Method returns the runnable form of a cell's method.
+func (w *Workbench) Method(c spec.Cell) (exec.Method, error) {
+	cfg, err := w.Config(c.Model)
+	if err != nil {
+		return exec.Method{}, err
+	}
+	t, err := w.Tables(c)
+	if err != nil {
+		return exec.Method{}, err
+	}
+	return exec.FromSpec(c.Method, cfg, t)
 }
 
 // ModelDigest is the SHA-256 of a model's configuration and weights.
@@ -513,8 +554,11 @@ func measure(r *results.Row, text string) {
 	r.Chars, r.Bytes, r.Words = int32(len([]rune(text))), int32(len(text)), int32(len(strings.Fields(text)))
 }
 
-// Point returns the result columns of a cell.
-func Point(c spec.Cell) results.Point {
+// tableDigits is how many digits of a digest a column of results has.
+const tableDigits = 12
+
+// Point returns the result columns of a cell; digests are those of [Workbench.Digests].
+func Point(c spec.Cell, digests map[string]string) results.Point {
 	m := c.Method
 	p := results.Point{
 		Model: c.Model.Name, Task: c.Task.Name, Protocol: c.Protocol, Method: m.Name,
@@ -538,10 +582,15 @@ func Point(c spec.Cell) results.Point {
 		}
 	}
 	if b := m.Boundary; b != nil && b.Codec != exec.CodecNone {
-		p.Codec, p.Threshold, p.MaxActivationBits, p.Delta = b.Codec, b.Tau, int32(b.MaxActivationBits), b.Delta
+		p.Codec, p.Threshold, p.MaxActivationBits, p.Delta = b.Codec, b.Tau.Value, int32(b.MaxActivationBits), b.Delta
 		if b.Codec != "raw16" {
 			p.Search, p.StopRule, p.Comparison, p.LowerBound, p.Granularity = b.Search, b.StopRule, b.Comparison, int32(b.LowerBound), b.Granularity
-			p.AboveType, p.SparseIndex, p.ScaleType = b.AboveType, b.SparseIndex, b.ScaleType
+			p.AboveType, p.SparseIndex, p.ScaleType, p.TauBy = b.AboveType, b.SparseIndex, b.ScaleType, b.Tau.By
+		}
+		if b.Codec == "split1" {
+			p.Lanes, p.Restore = int32(b.Lanes), b.Restore
+			p.Tables, p.KVTables = digests[spec.DigestTables], digests[spec.DigestKVTables]
+			p.Tables, p.KVTables = p.Tables[:min(tableDigits, len(p.Tables))], p.KVTables[:min(tableDigits, len(p.KVTables))]
 		}
 	}
 	p.Limit, p.MaxLength = c.Task.Limit.String(), int32(c.Model.MaxLength)
@@ -566,10 +615,22 @@ func (w *Workbench) Digests(c spec.Cell) (map[string]string, error) {
 	if err != nil {
 		return nil, named(c, err)
 	}
-	return map[string]string{
+	digests := map[string]string{
 		spec.DigestModel: model, spec.DigestTokenizer: t.Digest(), spec.DigestData: ds.Digest,
 		"schema": fmt.Sprint(results.SchemaVersion), "backend": "cpu-float32",
-	}, nil
+	}
+	tables, err := w.Tables(c)
+	if err != nil {
+		return nil, err
+	}
+	// Cells without files of tables have the keys they always had.
+	if tables.Hidden != nil {
+		digests[spec.DigestTables] = tables.HiddenDigest
+	}
+	if tables.KV != nil {
+		digests[spec.DigestKVTables] = tables.KVDigest
+	}
+	return digests, nil
 }
 
 // Experiments lists the specs that ship with the program, found beside the

@@ -70,7 +70,7 @@ type job struct {
 // its stored status; the error returned concerns the run (disk, interruption).
 func (r *run) runCell(ctx context.Context, j job) (results.CellResult, error) {
 	res := results.CellResult{
-		Key: j.key, Label: j.cell.Label(), Point: Point(j.cell), Knobs: j.knobs, Status: results.StatusOK,
+		Key: j.key, Label: j.cell.Label(), Point: Point(j.cell, j.extra), Knobs: j.knobs, Status: results.StatusOK,
 		Provenance: results.Provenance{
 			Version: r.options.Version, GoVersion: runtime.Version(), Host: r.host,
 			ModelDigest: j.extra[spec.DigestModel], TokenizerDigest: j.extra[spec.DigestTokenizer], DataDigest: j.extra[spec.DigestData],
@@ -125,7 +125,7 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 	if err != nil {
 		return nil, err
 	}
-	m, err := exec.FromSpec(j.cell.Method, model.Checkpoint.Config.Layers)
+	m, err := r.bench.Method(j.cell)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func TestChat(t *testing.T) {
 			}
 		}
 	}
-	if p := Point(cell("on", "piqa")).Protocol; p != "joint-bos+chat" {
+	if p := Point(cell("on", "piqa"), nil).Protocol; p != "joint-bos+chat" {
 		t.Errorf("protocol column %q, expected joint-bos+chat", p)
 	}
 	if _, err := w.Prepare(cell("on", "wikitext2")); err == nil || !strings.Contains(err.Error(), "chat: on has no meaning") {

@@ -138,7 +138,7 @@ func scoreAll(t testing.TB, w *Workbench, c spec.Cell, p *Prepared) []results.Ro
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := exec.FromSpec(c.Method, l.Checkpoint.Config.Layers)
+	m, err := w.Method(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func scoreAll(t testing.TB, w *Workbench, c spec.Cell, p *Prepared) []results.Ro
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := scoreBlock(context.Background(), s, p.Units, "", Point(c), false)
+	rows, err := scoreBlock(context.Background(), s, p.Units, "", Point(c, nil), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,7 +495,7 @@ func quantMethod(t *testing.T, kind, model, config string) spec.Method {
 	if model == "stories260k" {
 		m.Front, m.SplitLayer, m.PrecisionLayer = w4ch, 4, 4
 	}
-	b := spec.Boundary{Codec: "literal", Tau: 5, MaxActivationBits: 4, Delta: .2, Search: "tabq", StopRule: "last_ok", Comparison: "floor", LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16"}
+	b := spec.Boundary{Codec: "literal", Tau: spec.Tau{By: spec.TauValue, Value: 5}, MaxActivationBits: 4, Delta: .2, Search: "tabq", StopRule: "last_ok", Comparison: "floor", LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16", Restore: "center"}
 	switch config {
 	case "exact":
 		return m
@@ -505,9 +505,9 @@ func quantMethod(t *testing.T, kind, model, config string) spec.Method {
 	case "q8tabq":
 		b.MaxActivationBits = 8
 	case "q4_tau0.1":
-		b.Tau = .1
+		b.Tau.Value = .1
 	case "q8tabq_tau0.1":
-		b.MaxActivationBits, b.Tau = 8, .1
+		b.MaxActivationBits, b.Tau.Value = 8, .1
 	default:
 		t.Fatalf("unknown configuration %s", config)
 	}

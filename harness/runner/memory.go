@@ -33,10 +33,7 @@ func (w *Workbench) Memory(c spec.Cell, p *Prepared) (Memory, error) {
 	hidden, inter := int64(cfg.HiddenSize), int64(cfg.IntermediateSize)
 	query, kv := int64(cfg.Heads*cfg.HeadDim), int64(cfg.KVHeads*cfg.HeadDim)
 	linear := hidden*query + 2*hidden*kv + query*hidden + 3*hidden*inter
-	method, err := exec.FromSpec(c.Method, cfg.Layers)
-	if err != nil {
-		return Memory{}, err
-	}
+	method := exec.Precision(c.Method, cfg.Layers)
 	for k := 1; k <= method.EdgeLayers(cfg.Layers); k++ {
 		width, quantised := method.LayerWeights(k)
 		if !quantised {

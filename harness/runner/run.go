@@ -84,11 +84,7 @@ func jobsOf(w *Workbench, s *spec.Spec) ([]job, error) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := exec.FromSpec(c.Method, layers)
-		if err != nil {
-			return nil, err
-		}
-		if edge := m.EdgeKey(); edge != "" && !c.Timing {
+		if edge := exec.Precision(c.Method, layers).EdgeKey(); edge != "" && !c.Timing {
 			j.edge = fmt.Sprintf("%s|%s|%s", extra[spec.DigestModel], j.tokens, edge)
 		}
 		jobs = append(jobs, j)
@@ -171,6 +167,11 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 		manifest.Digests["model "+j.cell.Model.Name] = j.extra[spec.DigestModel]
 		manifest.Digests["tokenizer of "+j.cell.Model.Name] = j.extra[spec.DigestTokenizer]
 		manifest.Digests["data of "+j.cell.Task.Name] = j.extra[spec.DigestData]
+		for _, name := range []string{spec.DigestTables, spec.DigestKVTables} {
+			if d := j.extra[name]; d != "" {
+				manifest.Digests[name+" of "+j.cell.Method.Name] = d
+			}
+		}
 	}
 	var options []results.Option
 	if o.Wait {

@@ -287,7 +287,7 @@ func TestForeignJournal(t *testing.T) {
 			rows = nil
 			for _, u := range blocksOf(p.Units, blockTokens)[0] {
 				for _, r := range u.Rows {
-					r.Cell, r.Point, r.LogProb = j.key, Point(j.cell), -1
+					r.Cell, r.Point, r.LogProb = j.key, Point(j.cell, j.extra), -1
 					rows = append(rows, r)
 				}
 			}

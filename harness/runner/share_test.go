@@ -93,7 +93,7 @@ func TestSweepSharing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := exec.FromSpec(j.cell.Method, l.Checkpoint.Config.Layers)
+		m, err := w.Method(j.cell)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func TestSweepSharing(t *testing.T) {
 		session.Unshared = true
 		var h compress.Histogram
 		session.Histogram = &h
-		want, err := scoreBlock(context.Background(), session, p.Units, j.key, Point(j.cell), false)
+		want, err := scoreBlock(context.Background(), session, p.Units, j.key, Point(j.cell, j.extra), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -243,10 +243,10 @@ func TestOutcomes(t *testing.T) {
 		m.Data[i] = float32(random.NormFloat64() * 2)
 	}
 	clear(m.Row(3))
-	base := spec.Boundary{Codec: "literal", Tau: 3, MaxActivationBits: 5, Delta: .2, Search: "tabq", StopRule: "last_ok", Comparison: "floor", LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16"}
+	base := spec.Boundary{Codec: "literal", Tau: spec.Tau{By: spec.TauValue, Value: 3}, MaxActivationBits: 5, Delta: .2, Search: "tabq", StopRule: "last_ok", Comparison: "floor", LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16", Restore: "center"}
 	messages := map[string]string{} // by outcome
 	points := map[string]int{}
-	for _, codec := range []string{"literal", "raw16"} {
+	for _, codec := range []string{"literal", "raw16", "split1"} {
 		for _, tau := range []float64{-1, 0, 3} {
 			for _, bits := range []int{3, 4, 6} {
 				for _, search := range []string{"tabq", "fixed"} {
@@ -255,11 +255,8 @@ func TestOutcomes(t *testing.T) {
 							for _, stop := range []string{"last_ok", "first_exceed"} {
 								for _, granularity := range []string{"per_token", "per_tensor"} {
 									b := base
-									b.Codec, b.Tau, b.MaxActivationBits, b.Search, b.LowerBound, b.Delta, b.StopRule, b.Granularity = codec, tau, bits, search, lower, delta, stop, granularity
-									key, err := exec.OutcomeKey(spec.Method{SplitLayer: 1, Boundary: &b}, 4, 100)
-									if err != nil {
-										t.Fatal(err)
-									}
+									b.Codec, b.Tau.Value, b.MaxActivationBits, b.Search, b.LowerBound, b.Delta, b.StopRule, b.Granularity = codec, tau, bits, search, lower, delta, stop, granularity
+									key := exec.OutcomeKey(spec.Method{SplitLayer: 1, Boundary: &b}, 4, 100, exec.Tables{})
 									c, err := compress.NewCodec(codec, exec.Options(b))
 									if err != nil {
 										t.Fatal(err)
@@ -281,16 +278,12 @@ func TestOutcomes(t *testing.T) {
 			}
 		}
 	}
-	if len(points) < 20 || len(points) > 200 {
+	if len(points) < 20 || len(points) > 300 {
 		t.Errorf("%d outcomes", len(points))
 	}
 	// What may not differ, and what must.
 	key := func(m spec.Method) string {
-		k, err := exec.OutcomeKey(m, 4, 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
+		return exec.OutcomeKey(m, 4, 100, exec.Tables{})
 	}
 	q4 := spec.WeightCoder{Bits: 4, Group: 32}
 	for _, c := range []struct {
@@ -312,6 +305,36 @@ func TestOutcomes(t *testing.T) {
 	} {
 		if same := key(c.a) == key(c.b); same != c.same {
 			t.Errorf("%+v and %+v: same outcome %v, expected %v", c.a, c.b, same, c.same)
+		}
+	}
+}
+
+// TestTablesInOutcomes: other tables are another outcome where they are used.
+func TestTablesInOutcomes(t *testing.T) {
+	b := spec.Boundary{Codec: "split1", Tau: spec.Tau{By: spec.TauValue, Value: 3}, MaxActivationBits: 4, Search: "fixed"}
+	base := spec.Method{SplitLayer: 2, MaxTokens: 9, IncludeKV: true, Boundary: &b}
+	alone := base
+	alone.IncludeKV = false
+	one, two := exec.Tables{HiddenDigest: "a", KVDigest: "k"}, exec.Tables{HiddenDigest: "b", KVDigest: "k"}
+	three := exec.Tables{HiddenDigest: "a", KVDigest: "l"}
+	key := func(m spec.Method, t exec.Tables) string { return exec.OutcomeKey(m, 4, 100, t) }
+	if key(base, one) == key(base, two) || key(base, one) == key(base, three) {
+		t.Error("the files of tables do not tell outcomes apart")
+	}
+	if key(alone, one) != key(alone, three) {
+		t.Error("tables of keys and values tell outcomes apart where none are sent")
+	}
+	for _, change := range []func(b *spec.Boundary){
+		func(b *spec.Boundary) { b.Tau.By = spec.TauRMS },
+		func(b *spec.Boundary) { b.Lanes = 4 },
+		func(b *spec.Boundary) { b.Restore = "centroid" },
+		func(b *spec.Boundary) { b.Codec = "packed" },
+	} {
+		other, m := b, base
+		change(&other)
+		m.Boundary = &other
+		if key(m, one) == key(base, one) {
+			t.Errorf("%+v has the outcome of %+v", other, b)
 		}
 	}
 }

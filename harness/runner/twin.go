@@ -38,8 +38,12 @@ func (r *run) outcomeOf(j job, p *Prepared) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		m, err := exec.OutcomeKey(j.cell.Method, cfg.Layers, p.Longest)
-		return fmt.Sprintf("%s|%s|%s|%s", j.extra[spec.DigestModel], j.cell.Task.Name, p.Requested, m), err
+		t, err := r.bench.Tables(j.cell)
+		if err != nil {
+			return "", err
+		}
+		m := exec.OutcomeKey(j.cell.Method, cfg.Layers, p.Longest, t)
+		return fmt.Sprintf("%s|%s|%s|%s", j.extra[spec.DigestModel], j.cell.Task.Name, p.Requested, m), nil
 	}
 	for _, done := range r.finished[j.tokens] {
 		if done.cell.Timing {

@@ -51,6 +51,9 @@ func (w *Workbench) Validate(s *spec.Spec) (int, error) {
 				add("method %s, model %s: %s.group %d, expected at most %d, the inputs of the narrowest weight", c.Method.Name, c.Model.Name, width.key, width.Group, narrowest)
 			}
 		}
+		if _, err := w.Tables(c); err != nil {
+			add("%w", err)
+		}
 		path, err := taskPath(c)
 		if err == nil {
 			_, err = os.Stat(path)

@@ -84,7 +84,7 @@ func TestKV(t *testing.T) {
 	o := DefaultOptions()
 	tables := kvTables(t, layers, width, o)
 	built, trained := mustKV(t, o, nil), mustKV(t, o, tables)
-	var all, sizes []int
+	var sizes []int
 	for _, c := range []*KVCodec{built, trained} {
 		total := 0
 		prompt := kvOf(layers, 37, width, 0, 1)
@@ -105,7 +105,7 @@ func TestKV(t *testing.T) {
 				t.Fatal(err)
 			}
 			sameKV(t, out, next, o)
-			all = append(all, len(msg))
+			total += len(msg)
 		}
 		sizes = append(sizes, total)
 		for _, shape := range [][3]int{{1, 0, 0}, {1, 0, width}, {2, 0, width}, {1, 1, width}} {
@@ -120,7 +120,7 @@ func TestKV(t *testing.T) {
 		}
 	}
 	if sizes[1] >= sizes[0] {
-		t.Errorf("handover takes %d bytes with tables, %d without", sizes[1], sizes[0])
+		t.Errorf("handover and tokens take %d bytes with tables, %d without", sizes[1], sizes[0])
 	}
 	// Swapped tables are others.
 	swapped := &KVTables{Keys: tables.Values, Values: tables.Keys}

@@ -3,6 +3,7 @@ package compress
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -31,21 +32,94 @@ func seeds(f *testing.F) [][]byte {
 	add("literal", o, two)
 	add("packed", o, two)
 	add("literal", o, Matrix{1, 300, slices.Repeat([]float32{1, -2, .1}, 100)})
+	o = DefaultOptions()
+	o.LowerBound = 1
+	for i, lanes := range split1Lanes {
+		o.Lanes, o.MaxActivationBits = lanes, 2+i%7
+		add("split1", o, trainingRows(2, 8*lanes, uint64(i)))
+	}
 	return out
 }
 
+// fuzzTables are trained tables of 24 columns, one with centroids, for the
+// targets that need some.
+func fuzzTables(t testing.TB) [2]*Tables {
+	o := DefaultOptions()
+	o.Threshold = 3
+	first := trainOn(t, trainingRows(80, 24, 1), o)
+	o.Restore, o.MaxActivationBits, o.LowerBound = "centroid", 5, 2
+	return [2]*Tables{first, trainOn(t, trainingRows(80, 24, 2), o)}
+}
+
+// trainedSeeds are messages that need the tables.
+func trainedSeeds(f *testing.F, tables [2]*Tables) [][]byte {
+	var out [][]byte
+	for i, x := range tables {
+		o := DefaultOptions()
+		o.Threshold, o.Tables, o.Restore, o.MaxActivationBits = 2, x, "centroid", 4+i
+		for rows := range 4 {
+			msg, _, err := mustCodec(f, "split1", o).Encode(nil, trainingRows(rows, 24, uint64(rows)))
+			if err != nil {
+				f.Fatal(err)
+			}
+			out = append(out, msg)
+		}
+	}
+	return out
+}
+
+// resealSplit1 returns b as a split1 message with a right checksum and length
+// where its header allows that, and with the number of the tables if it is said
+// to need some.
+func resealSplit1(b []byte, tables *Tables) []byte {
+	if len(b) < 8 {
+		return b
+	}
+	b = slices.Clone(b)
+	b[0] = split1Magic
+	if tables != nil {
+		b[1] |= split1Trained
+		binary.LittleEndian.PutUint16(b[2:], tables.id)
+	} else {
+		b[1] &^= split1Trained
+	}
+	in := parser{b: b[2 : len(b)-4]}
+	if tables != nil {
+		in.take(2)
+	} else {
+		in.uvarint()
+	}
+	in.uvarint()
+	if in.bad {
+		return b
+	}
+	// The body is all that follows the length as it stands.
+	head := b[:len(b)-4-len(in.b)]
+	in.uvarint()
+	out := binary.AppendUvarint(slices.Clone(head), uint64(len(in.b)))
+	return sealSplit1(append(out, in.b...))
+}
+
 // FuzzDecode decodes arbitrary bytes, as they are and with the fixed fields of
-// the header and the checksum put right so that the parts behind are reached.
-// A message that decodes has the declared shape and cannot be larger than the
-// limit; Inspect agrees.
+// the header and the checksum put right so that the parts behind are reached,
+// with trained tables too. A message that decodes has the declared shape and
+// cannot be larger than the limit; Inspect agrees.
 func FuzzDecode(f *testing.F) {
 	for _, s := range seeds(f) {
 		f.Add(s)
 	}
+	tables := fuzzTables(f)
+	for _, s := range trainedSeeds(f, tables) {
+		f.Add(s)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		try := func(b []byte) {
-			m, err := decode(nil, b, 0, fuzzLimit)
+		check := func(b []byte, trained bool, decode func(dst []float32) (Matrix, error)) {
+			m, err := decode(nil)
 			if err != nil {
+				if !errors.Is(err, ErrMessage) {
+					t.Fatalf("error %v", err)
+				}
+				Inspect(b)
 				return
 			}
 			if len(m.Data) != m.Rows*m.Cols || cap(m.Data) > fuzzLimit {
@@ -59,21 +133,242 @@ func FuzzDecode(f *testing.F) {
 			for _, n := range info.QRows {
 				rows += n
 			}
+			if trained {
+				rows, info.Cols = m.Rows, m.Cols // Inspect cannot tell
+			}
 			if info.Rows != m.Rows || info.Cols != m.Cols || info.Parts.Total() != len(b) || info.Codec != "raw16" && rows != m.Rows {
 				t.Fatalf("Inspect says %+v of %d x %d in %d bytes", info, m.Rows, m.Cols, len(b))
 			}
-			again, err := decode(make([]float32, 0, len(m.Data)), b, 0, fuzzLimit)
+			again, err := decode(make([]float32, 0, len(m.Data)))
 			if err != nil || !bytes.Equal(littleEndian(again.Data), littleEndian(m.Data)) {
 				t.Fatalf("decodes differently a second time (%v)", err)
 			}
 		}
+		try := func(b []byte) {
+			check(b, false, func(dst []float32) (Matrix, error) { return decode(dst, b, 0, fuzzLimit) })
+		}
 		try(b)
+		for _, x := range tables {
+			b := resealSplit1(b, x)
+			check(b, true, func(dst []float32) (Matrix, error) { return decodeSplit1(dst, b, x, new(scratch), fuzzLimit) })
+		}
+		try(resealSplit1(b, nil))
 		if len(b) >= fixedSize {
 			b = slices.Clone(b)
 			copy(b, magic)
 			b[3] = version
 			binary.LittleEndian.PutUint32(b[crcAt:], checksum(b))
 			try(b)
+		}
+	})
+}
+
+// FuzzKVDecode does so with messages of keys and values.
+func FuzzKVDecode(f *testing.F) {
+	o := DefaultOptions()
+	x := fuzzTables(f)
+	codecs := []*KVCodec{mustKV(f, o, nil), mustKV(f, o, &KVTables{Keys: x[:], Values: []*Tables{x[1], x[0]}})}
+	for i, c := range codecs {
+		for rows := range 3 {
+			f.Add(encodeKV(f, c, kvOf(1+rows%2, rows, 24, rows, uint64(i))))
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for i, c := range codecs {
+			if len(b) < 10 {
+				break
+			}
+			b := slices.Clone(b)
+			b[0], b[1] = kvMagic, byte(i)
+			if i > 0 {
+				binary.LittleEndian.PutUint16(b[2:], c.id)
+			}
+			// The length as it should be, behind four other numbers.
+			in := parser{b: b[2+2*i : len(b)-4]}
+			for range 4 {
+				in.uvarint()
+			}
+			if !in.bad {
+				head := b[:len(b)-4-len(in.b)]
+				if in.uvarint(); !in.bad {
+					b = sealSplit1(append(binary.AppendUvarint(slices.Clone(head), uint64(len(in.b))), in.b...))
+				}
+			}
+			kv, err := c.decode(b, fuzzLimit)
+			if err != nil {
+				if !errors.Is(err, ErrMessage) {
+					t.Fatalf("error %v", err)
+				}
+				continue
+			}
+			n := 0
+			for i := range kv.Keys {
+				n += len(kv.Keys[i].Data) + len(kv.Values[i].Data)
+			}
+			if n > fuzzLimit || len(kv.Keys) != len(kv.Values) || kv.Position < 0 {
+				t.Fatalf("%d values in %d and %d layers at %d", n, len(kv.Keys), len(kv.Values), kv.Position)
+			}
+			if again, err := c.decode(b, fuzzLimit); err != nil || len(again.Keys) != len(kv.Keys) {
+				t.Fatalf("decodes differently a second time (%v)", err)
+			}
+			if msg, rest, err := Frame(b); err != nil || len(msg) != len(b) || len(rest) != 0 {
+				t.Fatalf("decodes, but is cut into %d and %d bytes (%v)", len(msg), len(rest), err)
+			}
+			if _, _, err := c.Encode(nil, kv); err != nil {
+				t.Fatalf("what was decoded cannot be encoded: %v", err)
+			}
+		}
+	})
+}
+
+// FuzzParseTables parses arbitrary bytes with the checksum put right. Tables that
+// parse are those that Append writes, and code a matrix.
+func FuzzParseTables(f *testing.F) {
+	for _, x := range fuzzTables(f) {
+		f.Add(x.Append(nil))
+	}
+	o := DefaultOptions()
+	o.MaxActivationBits = 2
+	f.Add(trainOn(f, Matrix{1, 1, []float32{1}}, o).Append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < 8 {
+			return
+		}
+		b = append([]byte("SBT\x01"), b[4:len(b)-4]...)
+		b = sealTables(b)
+		x, err := ParseTables(b)
+		if err != nil {
+			if !errors.Is(err, ErrMessage) {
+				t.Fatalf("error %v", err)
+			}
+			return
+		}
+		if !bytes.Equal(x.Append(nil), b) {
+			t.Fatal("written again they are other bytes")
+		}
+		if x.cols > 4096 {
+			return
+		}
+		o := DefaultOptions()
+		o.Tables, o.MaxActivationBits, o.LowerBound = x, 3+len(b)%6, 1
+		if err := checkSplit1(o, trainingRows(2, x.cols, uint64(len(b)))); err != nil {
+			t.Fatal(err)
+		}
+		o.Restore = "centroid"
+		c := mustCodec(t, "split1", o)
+		msg, _, err := c.Encode(nil, trainingRows(1, x.cols, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.Decode(nil, msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range out.Data {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				t.Fatalf("a finite value became %v", v)
+			}
+		}
+	})
+}
+
+// fuzzOptions makes readings from numbers.
+func fuzzOptions(pick uint64, tau float32) Options {
+	next := func(n int) int {
+		i := int(pick % uint64(n))
+		pick /= uint64(n)
+		return i
+	}
+	o := DefaultOptions()
+	o.Threshold = float64(tau)
+	o.ThresholdBy = thresholdNames[next(3)]
+	o.MaxActivationBits, o.LowerBound = 2+next(7), 1+next(7)
+	o.Search = []string{"tabq", "fixed"}[next(2)]
+	o.StopRule = []string{"last_ok", "first_exceed"}[next(2)]
+	o.Comparison = []string{"floor", "round"}[next(2)]
+	o.Granularity, o.ScaleType, o.AboveType = granularityNames[next(2)], scaleTypeNames[next(2)], []string{"exact", "float32"}[next(2)]
+	o.Lanes = append([]int{0}, split1Lanes[:]...)[next(9)]
+	o.Delta = []float64{.2, 0, .05}[next(3)]
+	return o
+}
+
+// floatsOf returns the matrix of the bit patterns in data.
+func floatsOf(data []byte, cols int) Matrix {
+	m := Matrix{Rows: len(data) / 4 / cols, Cols: cols}
+	m.Data = make([]float32, m.Rows*m.Cols)
+	for i := range m.Data {
+		m.Data[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+	}
+	return m
+}
+
+// FuzzSplit1RoundTrip encodes arbitrary float32 bit patterns under arbitrary
+// readings, with and without tables, compares with Quantised.Restore and the
+// lengths with packed.
+func FuzzSplit1RoundTrip(f *testing.F) {
+	f.Add(littleEndian(workedRow), uint8(8), uint64(0), float32(5), uint8(0))
+	f.Add(littleEndian(trainingRows(3, 24, 1).Data), uint8(24), uint64(12345), float32(.9), uint8(1))
+	f.Add(littleEndian(trainingRows(2, 200, 1).Data), uint8(200), uint64(1<<40+7), float32(2), uint8(2))
+	f.Add(littleEndian([]float32{1, 2, 3, 4, 1e-40, float32(math.Inf(1)), 1e-30, 7}), uint8(3), uint64(98765), float32(1), uint8(3))
+	tables := fuzzTables(f)
+	f.Fuzz(func(t *testing.T, data []byte, cols uint8, pick uint64, tau float32, which uint8) {
+		o := fuzzOptions(pick, tau)
+		if o.Validate() != nil || len(data) > 4*2048 {
+			return
+		}
+		n := int(cols) + 1
+		if which%4 < 2 {
+			o.Tables, n = tables[which%4], 24
+		}
+		m := floatsOf(data, n)
+		if err := checkSplit1(o, m); err != nil {
+			t.Fatalf("%+v: %v", o, err)
+		}
+	})
+}
+
+// FuzzSession runs an arbitrary sequence of steps at both ends of a stream, with
+// damaged and lost messages between them.
+func FuzzSession(f *testing.F) {
+	f.Add([]byte{0, 10, 1, 0, 11, 2, 0, 12, 3, 0, 13}, uint64(0), littleEndian(trainingRows(4, 24, 1).Data))
+	f.Add([]byte{0, 0, 1, 0, 4, 0, 1, 0, 5, 0, 3, 0, 1, 0}, uint64(99), littleEndian(trainingRows(8, 24, 2).Data))
+	tables := fuzzTables(f)
+	f.Fuzz(func(t *testing.T, steps []byte, pick uint64, data []byte) {
+		o := fuzzOptions(pick, 2)
+		if o.Validate() != nil || len(steps) > 40 || len(data) > 4*1024 {
+			return
+		}
+		cols := 24
+		if pick%3 == 0 {
+			o.Tables = tables[0]
+		} else {
+			cols = 1 + int(pick%31)
+		}
+		e := newEnds(t, o)
+		for i, step := range steps {
+			m := floatsOf(data[min(4*i, len(data)):], cols)
+			switch step % 6 {
+			default:
+				e.send(m)
+			case 1:
+				e.train()
+			case 2: // refused by the decoder: teaches nothing
+				msg := sealSplit1([]byte{split1Magic, 0, 1, byte(cols), 1, 0x80})
+				if _, err := e.dec.Decode(nil, msg); err == nil {
+					t.Fatal("a bad message is taken")
+				}
+			case 3:
+				e.enc.Reset()
+				e.dec.Reset()
+				e.same()
+			case 4: // refused by the encoder: teaches nothing
+				if _, _, err := e.enc.Encode(nil, Matrix{1, cols, nil}); err == nil {
+					t.Fatal("a bad matrix is taken")
+				}
+			case 5: // a copy of the decoder's past is not needed: other ends start alike
+				fresh := newEnds(t, o)
+				fresh.send(m)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // KV is a piece of a key/value cache: the keys and values of the same positions
@@ -67,6 +68,9 @@ func NewKVCodec(o Options, t *KVTables) (*KVCodec, error) {
 		if len(t.Keys) != len(t.Values) || len(t.Keys) == 0 {
 			return nil, fmt.Errorf("compress: key/value tables for %d and %d layers, expected the same number", len(t.Keys), len(t.Values))
 		}
+		if slices.Contains(t.Keys, nil) || slices.Contains(t.Values, nil) {
+			return nil, fmt.Errorf("compress: key/value tables lack those of a layer")
+		}
 		c.id = t.ID()
 	}
 	return c, nil
@@ -78,8 +82,8 @@ func (kv *KV) shape() (layers, rows, width int, err error) {
 	if layers == 0 || layers != len(kv.Values) || layers > maxKVLayers {
 		return 0, 0, 0, fmt.Errorf("keys of %d layers and values of %d, expected the same number of 1 to %d", layers, len(kv.Values), maxKVLayers)
 	}
-	if kv.Position < 0 {
-		return 0, 0, 0, fmt.Errorf("position %d, expected 0 or more", kv.Position)
+	if kv.Position < 0 || kv.Position > MaxValues {
+		return 0, 0, 0, fmt.Errorf("position %d, expected 0 to %d", kv.Position, MaxValues)
 	}
 	rows, width = kv.Keys[0].Rows, kv.Keys[0].Cols
 	for i := range kv.Keys {
@@ -214,7 +218,10 @@ func parseKVHeader(b []byte) (h kvHeader, err error) {
 
 // Decode restores a message. The matrices share one block of memory that belongs
 // to the caller. Errors about the message wrap [ErrMessage].
-func (c *KVCodec) Decode(msg []byte) (KV, error) {
+func (c *KVCodec) Decode(msg []byte) (KV, error) { return c.decode(msg, MaxValues) }
+
+// decode restores a message of at most limit values.
+func (c *KVCodec) decode(msg []byte, limit int) (KV, error) {
 	h, err := parseKVHeader(msg)
 	if err != nil {
 		return KV{}, err
@@ -228,6 +235,9 @@ func (c *KVCodec) Decode(msg []byte) (KV, error) {
 	}
 	if h.trained != (c.tables != nil) || h.id != c.id {
 		return KV{}, messageError("made with tables %04x (trained: %v), the receiver has %04x (trained: %v)", h.id, h.trained, c.id, c.tables != nil)
+	}
+	if 2*h.layers*h.rows*h.width > limit {
+		return KV{}, messageError("keys and values of %d layers, %d x %d each, expected at most %d values", h.layers, h.rows, h.width, limit)
 	}
 	in := parser{b: msg[h.size:at]}
 	// Every matrix takes at least three bytes, and a byte per row.

@@ -8,6 +8,9 @@ import "fmt"
 // the messages travels; a decoder that missed one or trained elsewhere finds
 // another tables number in the next message and refuses it.
 //
+// What a session keeps of the rows is a byte per value, at most 64 MiB; later
+// rows are coded but not learned from.
+//
 // A session is for one direction of one stream, and not for concurrent use.
 type Session struct {
 	reading reading
@@ -63,6 +66,8 @@ func (s *Session) Decode(dst []float32, msg []byte) (Matrix, error) {
 // fits checks a message's columns against those of the stream.
 func (s *Session) fits(cols int) error {
 	switch {
+	case cols > maxTableCols:
+		return fmt.Errorf("matrix of %d columns, a session takes at most %d", cols, maxTableCols)
 	case s.tables != nil && cols != s.tables.cols:
 		return fmt.Errorf("matrix of %d columns, the tables are for %d", cols, s.tables.cols)
 	case s.sample != nil && cols != s.sample.cols:

@@ -586,7 +586,29 @@ func (b *split1Body) parse(body []byte) (codes []byte, parts Parts, err error) {
 	}
 	parts.Sparse = len(body) - len(in.b) - parts.Side
 	parts.Codes = len(in.b)
-	return in.b, parts, nil
+	return in.b, parts, b.checkCodes(in.b)
+}
+
+// checkCodes checks the flags about the codes and, as far as it follows from the
+// side part, their length. Memory for the values is taken after that.
+func (b *split1Body) checkCodes(codes []byte) error {
+	form, any, packed, low := b.codesForm(), false, 0, 0
+	for _, r := range b.s.side {
+		any = any || r.bits > 0
+		packed += packedRowBytes(b.cols, r.bits)
+		low += lowBitsBytes(b.cols, r.bits)
+	}
+	switch {
+	case any != (form != codesNone), b.flags&split1Centroids != 0 && (!any || b.t.cols == 0):
+		return fmt.Errorf("flags %#02x do not fit the rows' bits or the tables", b.flags)
+	case form == codesNone && len(codes) > 0:
+		return fmt.Errorf("codes without a row that has any")
+	case form == codesPacked && len(codes) != packed:
+		return fmt.Errorf("codes have %d bytes, expected %d", len(codes), packed)
+	case form == codesLanes && len(codes) < low:
+		return fmt.Errorf("codes have %d bytes, expected more than the %d of the low bits", len(codes), low)
+	}
+	return nil
 }
 
 // parseSide reads the side part; s.side and s.classes get an entry per row.
@@ -730,22 +752,12 @@ func (b *split1Body) decode(dst []float32, body []byte) (Matrix, error) {
 			q.Q[r] = uint8(side.bits)
 		}
 	}
-	any := false
-	for _, r := range s.side {
-		any = any || r.bits > 0
-	}
-	form := b.codesForm()
-	switch {
-	case any != (form != codesNone):
-		return Matrix{}, fmt.Errorf("flags %#02x do not fit the rows' bits", b.flags)
-	case !any:
-		if len(codes) > 0 || b.flags&split1Centroids != 0 {
-			return Matrix{}, fmt.Errorf("codes without a row that has any")
-		}
+	switch b.codesForm() {
+	case codesNone:
 		clear(m.Data)
-	case form == codesPacked:
+	case codesPacked:
 		err = b.decodePackedCodes(m, codes)
-	default:
+	case codesLanes:
 		err = b.decodeLanes(m, codes)
 	}
 	if err != nil {
@@ -765,15 +777,9 @@ func (b *split1Body) decode(dst []float32, body []byte) (Matrix, error) {
 	return m, nil
 }
 
-// decodePackedCodes restores codes of fixed width.
+// decodePackedCodes restores codes of fixed width, of the length that checkCodes
+// asks for.
 func (b *split1Body) decodePackedCodes(m Matrix, codes []byte) error {
-	want := 0
-	for _, r := range b.s.side {
-		want += packedRowBytes(b.cols, r.bits)
-	}
-	if len(codes) != want {
-		return fmt.Errorf("codes have %d bytes, expected %d", len(codes), want)
-	}
 	s := b.s
 	s.codes = resize(s.codes, b.cols)
 	for r, side := range s.side {
@@ -971,16 +977,17 @@ func (b *split1Body) restoreRow(row []float32, r int) {
 	}
 }
 
-// restoreCentroids writes sign(code) * (|code| + centroid/256) * scale.
+// restoreCentroids writes sign(code) * (|code| + centroid/256) * scale. A
+// magnitude other than 0 stays a finite number above 0.
 func restoreCentroids(row []float32, codes []int16, scale float32, centroids *[1 << 4]int8) {
-	step := scale / 256
+	var values [1 << 5]float32 // by code + 16
+	for k := 1; k < len(centroids); k++ {
+		v := float32(int32(k)*256+int32(centroids[k])) / 256 * scale
+		v = min(max(v, math.SmallestNonzeroFloat32), math.MaxFloat32)
+		values[1<<4+k], values[1<<4-k] = v, -v
+	}
 	for j, c := range codes {
-		k := max(c, -c)
-		v := float32(int32(k)*256+int32(centroids[k&15])) * step
-		if c < 0 {
-			v = -v
-		}
-		row[j] = v
+		row[j] = values[(c+1<<4)&31]
 	}
 }
 

@@ -2,6 +2,7 @@ package compress
 
 import (
 	"cmp"
+	_ "embed"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -175,62 +176,46 @@ func symbolRange(q int) (lo, hi int) {
 }
 
 // builtinTables are used where nothing was trained: for each Q sixteen token
-// classes, a normal distribution of codes with a tail each. They are part of the
-// wire format (FORMAT.md).
+// classes and one channel class. They are part of the wire format (FORMAT.md),
+// and a file rather than a formula, because an error function may differ between
+// processors in its last bits.
 var builtinTables = sync.OnceValue(func() *Tables {
-	t := new(Tables)
-	for q := 1; q <= largestBits; q++ {
-		s := &section{classes: 1, freq: make([][channelClasses][alphabetSize]uint16, maxTokenClasses)}
-		// Standard deviations from the largest to be met down, in equal ratios;
-		// the edges are the geometric means of the neighbours' mean magnitudes.
-		top := float64(int(1)<<q - 1)
-		largest, smallest := top/2, max(top/100, 1./6)
-		var before float64
-		for k := range maxTokenClasses {
-			sigma := smallest * math.Pow(largest/smallest, float64(k)/(maxTokenClasses-1))
-			var mean float64
-			s.freq[k][0], mean = builtinFrequencies(q, sigma)
-			if k > 0 {
-				s.edges = append(s.edges, uint16(math.Round(statisticScale*math.Sqrt(mean*before))))
-			}
-			before = mean
-		}
-		s.finish(q, nil)
-		t.byQ[q] = s
+	t, err := parseBuiltin(builtinFile)
+	if err != nil {
+		panic("compress: builtin.tables: " + err.Error())
 	}
 	return t
 })
 
-// builtinFrequencies returns the table of codes of q bits with standard
-// deviation sigma before rounding, and their mean magnitude: a normal
-// distribution, plus 1/16 of one with twice the deviation, plus 2^-14 everywhere.
-func builtinFrequencies(q int, sigma float64) (freq [alphabetSize]uint16, mean float64) {
-	top := int(1)<<q - 1
-	weight := func(code int) float64 {
-		tail := func(sigma float64) float64 { // of code-1/2 to code+1/2
-			lo, hi := (math.Abs(float64(code))-.5)/sigma, (math.Abs(float64(code))+.5)/sigma
-			return math.Erfc(lo/math.Sqrt2) - math.Erfc(hi/math.Sqrt2)
+//go:embed builtin.tables
+var builtinFile []byte
+
+func parseBuiltin(b []byte) (*Tables, error) {
+	t := new(Tables)
+	in := parser{b: b}
+	for q := 1; q <= largestBits; q++ {
+		if got := in.byte(); in.bad || int(got) != q {
+			return nil, fmt.Errorf("section of %d bits, expected %d", got, q)
 		}
-		return tail(sigma) + tail(2*sigma)/16
+		s, err := parseSection(&in, q, 1)
+		if err != nil {
+			return nil, fmt.Errorf("section of %d bits: %w", q, err)
+		}
+		s.finish(q, nil)
+		t.byQ[q] = s
 	}
-	var total float64
-	for c := -top; c <= top; c++ {
-		total += weight(c)
+	if len(in.b) > 0 {
+		return nil, fmt.Errorf("%d bytes too many", len(in.b))
 	}
-	var counts [alphabetSize]uint64
-	for c := -top; c <= top; c++ {
-		// Whole numbers of 2^-24: the last bits of the error function, which
-		// may differ between processors, do not matter.
-		n := uint64(math.Round(weight(c)/total*(1<<24))) + 1<<10
-		counts[(c+top+1)>>rawBits(q)] += n
-		mean += math.Abs(float64(c)) * float64(n)
-	}
-	normalise32(&freq, &counts)
-	return freq, mean / (1<<24 + float64(2*top+1)*(1<<10))
+	return t, nil
 }
 
-// maxTrainingValues bounds the values that training keeps, one byte each.
-const maxTrainingValues = 1 << 26
+// Bounds of training: the bytes that it keeps of the rows, and the columns of
+// trained tables, whose counts take up to 7 * 8 * 128 bytes per column.
+const (
+	maxTrainingBytes = 1 << 26
+	maxTableCols     = 1 << 17
+)
 
 // sample is the memory of training: the codes of the rows seen.
 type sample struct {
@@ -239,9 +224,7 @@ type sample struct {
 	q     []uint8 // of the rows kept
 	codes []int8  // (len(q), cols)
 	above []uint32
-	// bias sums, for each Q up to 4, statistic-ordered later, |x|/scale - code in
-	// 1/256; kept per row and magnitude code.
-	bias []rowBias
+	bias  []rowBias // of the rows kept; empty when only codes are known
 }
 
 // rowBias is the sum of (|x|/scale - |code|) * 256 and the count of one row, by
@@ -251,13 +234,20 @@ type rowBias struct {
 	count [1 << 4]uint32
 }
 
+const rowBiasBytes = 1 << 4 * (4 + 4)
+
 func newSample(cols int) *sample { return &sample{cols: cols, above: make([]uint32, cols)} }
 
 // add takes in the rows of q, and of m, the matrix that q came from, when it is
-// known. Rows beyond the bound are left out.
+// known, which it must be for all rows or for none. Rows beyond the bound are
+// left out.
 func (s *sample) add(q *Quantised, m *Matrix) {
+	each := s.cols + 1
+	if m != nil {
+		each += rowBiasBytes
+	}
 	for r := range q.Rows {
-		if len(s.codes)+s.cols > maxTrainingValues {
+		if (len(s.q)+1)*each > maxTrainingBytes {
 			return
 		}
 		s.rows++
@@ -272,8 +262,11 @@ func (s *sample) add(q *Quantised, m *Matrix) {
 		for _, c := range codes {
 			s.codes = append(s.codes, int8(c))
 		}
+		if m == nil {
+			continue
+		}
 		var b rowBias
-		if m != nil && q.Q[r] <= 4 {
+		if q.Q[r] <= 4 {
 			for j, c := range codes {
 				if c == 0 {
 					continue
@@ -346,6 +339,9 @@ func (s *sample) tables() (*Tables, error) {
 			n := c.n[class*s.cols*alphabetSize:][:s.cols*alphabetSize]
 			for j, code := range s.codes[r*s.cols : (r+1)*s.cols] {
 				n[j*alphabetSize+(int(code)+offset)>>shift]++
+			}
+			if len(s.bias) == 0 {
+				continue
 			}
 			for k := range s.bias[r].sum {
 				sums[class].sum[k] += int64(s.bias[r].sum[k])
@@ -515,14 +511,14 @@ func NewTrainer(cols int, o Options) (*Trainer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
-	if cols < 1 || cols > MaxValues {
-		return nil, fmt.Errorf("compress: tables of %d columns, expected 1 to %d", cols, MaxValues)
+	if cols < 1 || cols > maxTableCols {
+		return nil, fmt.Errorf("compress: tables of %d columns, expected 1 to %d", cols, maxTableCols)
 	}
 	return &Trainer{reading: r, sample: newSample(cols)}, nil
 }
 
-// Add takes in the rows of m. Rows beyond 64 million values are left out; Rows
-// says how many were taken.
+// Add takes in the rows of m. Rows are left out once 64 MiB are kept, a byte per
+// value and 129 per row; Rows says how many were taken.
 func (t *Trainer) Add(m Matrix) error {
 	if m.Cols != t.sample.cols {
 		return fmt.Errorf("compress: training matrix has %d columns, expected %d", m.Cols, t.sample.cols)
@@ -616,7 +612,7 @@ func parseTables(b []byte) (*Tables, error) {
 	t := &Tables{id: uint16(crc32.Checksum(body, castagnoli))}
 	in := parser{b: body}
 	cols := in.uvarint()
-	if in.bad || cols == 0 || cols > MaxValues || (cols*2+7)/8 > uint64(len(in.b)) {
+	if in.bad || cols == 0 || cols > maxTableCols || (cols*2+7)/8 > uint64(len(in.b)) {
 		return nil, fmt.Errorf("%d columns in %d bytes", cols, len(b))
 	}
 	t.cols = int(cols)
@@ -635,15 +631,19 @@ func parseTables(b []byte) (*Tables, error) {
 	t.setHot(hot)
 	last := 0
 	for len(in.b) > 0 {
-		q, edges := int(in.byte()), int(in.byte())
-		if in.bad || q <= last || q > largestBits || edges >= maxTokenClasses {
-			return nil, fmt.Errorf("section of %d bits with %d edges after that of %d bits", q, edges, last)
+		q := int(in.byte())
+		if q <= last || q > largestBits {
+			return nil, fmt.Errorf("section of %d bits after that of %d bits", q, last)
 		}
 		last = q
-		s, err := parseSection(&in, q, edges, t.class)
+		s, err := parseSection(&in, q, channelClasses)
+		if err == nil {
+			err = s.parseCentroids(&in, q)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("section of %d bits: %w", q, err)
 		}
+		s.finish(q, t.class)
 		t.byQ[q] = s
 	}
 	if last == 0 {
@@ -652,12 +652,18 @@ func parseTables(b []byte) (*Tables, error) {
 	return t, nil
 }
 
-func parseSection(in *parser, q, edges int, class []uint8) (*section, error) {
-	s := &section{classes: channelClasses, freq: make([][channelClasses][alphabetSize]uint16, edges+1)}
+// parseSection reads the edges and frequencies of the rows of q bits, for the
+// given number of channel classes.
+func parseSection(in *parser, q, channels int) (*section, error) {
+	edges := int(in.byte())
+	if in.bad || edges >= maxTokenClasses {
+		return nil, fmt.Errorf("%d edges of token classes, expected less than %d", edges, maxTokenClasses)
+	}
+	s := &section{classes: channels, freq: make([][channelClasses][alphabetSize]uint16, edges+1)}
 	for range edges {
 		e := in.take(2)
 		if in.bad {
-			return nil, fmt.Errorf("cut short")
+			return nil, fmt.Errorf("cut short in the edges")
 		}
 		v := binary.LittleEndian.Uint16(e)
 		if n := len(s.edges); n > 0 && v <= s.edges[n-1] {
@@ -666,20 +672,18 @@ func parseSection(in *parser, q, edges int, class []uint8) (*section, error) {
 		s.edges = append(s.edges, v)
 	}
 	lo, hi := symbolRange(q)
+	size := 2 + ((hi-lo+1)*probBits+7)/8
 	for i := range s.freq {
-		for c := range channelClasses {
-			if len(in.b) < 2 {
-				return nil, fmt.Errorf("cut short")
+		for c := range channels {
+			b := in.take(size)
+			if in.bad {
+				return nil, fmt.Errorf("cut short in the frequencies")
 			}
-			size := 2
-			if n := int(in.b[1]) - int(in.b[0]); n > 0 {
-				size += ((n+1)*probBits + 7) / 8
-			}
-			if int(in.b[0]) != lo || int(in.b[1]) != hi || size > len(in.b) {
-				return nil, fmt.Errorf("table of the symbols %d to %d, expected %d to %d", in.b[0], in.b[1], lo, hi)
+			if int(b[0]) != lo || int(b[1]) != hi {
+				return nil, fmt.Errorf("frequencies of the symbols %d to %d, expected %d to %d", b[0], b[1], lo, hi)
 			}
 			var f frequencies
-			if err := f.parse(in.take(size)); err != nil {
+			if err := f.parse(b); err != nil {
 				return nil, err
 			}
 			if slices.Contains(f.freq[lo:hi+1], 0) {
@@ -688,22 +692,27 @@ func parseSection(in *parser, q, edges int, class []uint8) (*section, error) {
 			copy(s.freq[i][c][:], f.freq[:alphabetSize])
 		}
 	}
+	return s, nil
+}
+
+// parseCentroids reads the mark of centroids and the centroids behind it.
+func (s *section) parseCentroids(in *parser, q int) error {
 	switch has := in.byte(); {
 	case in.bad || has > 1 || has == 1 && q > 4:
-		return nil, fmt.Errorf("mark of centroids is %d", has)
-	case has == 1:
-		s.centroids = make([][1 << 4]int8, edges+1)
-		for i := range s.centroids {
-			for k := 1; k < 1<<q; k++ {
-				s.centroids[i][k] = int8(in.byte())
-			}
-		}
-		if in.bad {
-			return nil, fmt.Errorf("cut short in the centroids")
+		return fmt.Errorf("mark of centroids is %d", has)
+	case has == 0:
+		return nil
+	}
+	s.centroids = make([][1 << 4]int8, len(s.freq))
+	for i := range s.centroids {
+		for k := 1; k < 1<<q; k++ {
+			s.centroids[i][k] = int8(in.byte())
 		}
 	}
-	s.finish(q, class)
-	return s, nil
+	if in.bad {
+		return fmt.Errorf("cut short in the centroids")
+	}
+	return nil
 }
 
 // appendGaps appends the number of rising columns and the gaps between them.

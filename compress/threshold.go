@@ -2,18 +2,20 @@ package compress
 
 import "math"
 
+const infinityBits = 0x7f800000
+
 // rowThreshold returns the bits of a row's own threshold, for the readings
-// "quantile" and "rms" of Options.ThresholdBy. It is never zero: values of zero
-// stay below.
+// "quantile" and "rms" of Options.ThresholdBy. It is never zero, so that values
+// of zero stay below, and never more than infinity, which stays above.
 func (r *reading) rowThreshold(row []float32) uint32 {
 	if r.thresholdBy == byRMS {
 		return max(1, math.Float32bits(float32(r.threshold*rootMeanSquare(row))))
 	}
 	rank := int(math.Ceil(r.threshold * float64(len(row))))
 	if rank >= len(row) {
-		return math.Float32bits(float32(math.Inf(1)))
+		return infinityBits
 	}
-	return max(1, magnitudeOfRank(row, rank))
+	return min(max(1, magnitudeOfRank(row, rank)), infinityBits)
 }
 
 // rootMeanSquare is over the finite values, added in their order.

@@ -13,6 +13,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -63,18 +64,53 @@ func Exact(rows, cols int, seed uint64) compress.Matrix {
 	return m
 }
 
+// suite is a codec under test.
+type suite struct {
+	newCodec func() compress.Codec
+	cols     int // of every matrix; 0: any, and no message needs tables
+}
+
 // Run runs the suite on the codecs that newCodec returns; each call must return
 // one with the same settings.
-func Run(t *testing.T, newCodec func() compress.Codec) {
-	t.Run("RoundTrip", func(t *testing.T) { roundTrip(t, newCodec) })
-	t.Run("Exact", func(t *testing.T) { exact(t, newCodec()) })
-	t.Run("Buffers", func(t *testing.T) { buffers(t, newCodec()) })
+func Run(t *testing.T, newCodec func() compress.Codec) { suite{newCodec: newCodec}.run(t) }
+
+// RunTrained runs the suite on a codec with trained tables for cols columns: all
+// matrices have that many, the package function Decode must refuse the messages
+// for want of the tables, and Inspect must name them.
+func RunTrained(t *testing.T, cols int, newCodec func() compress.Codec) {
+	suite{newCodec, cols}.run(t)
+}
+
+// columns returns cols, or the columns that the codec is for.
+func (s suite) columns(cols int) int {
+	if s.cols > 0 {
+		return s.cols
+	}
+	return cols
+}
+
+func (s suite) activations(rows, cols int, seed uint64) compress.Matrix {
+	return Activations(rows, s.columns(cols), seed)
+}
+
+func (s suite) exactMatrix(rows, cols int, seed uint64) compress.Matrix {
+	return Exact(rows, s.columns(cols), seed)
+}
+
+func (s suite) run(t *testing.T) {
+	newCodec := s.newCodec
+	t.Run("RoundTrip", func(t *testing.T) { s.roundTrip(t) })
+	t.Run("Exact", func(t *testing.T) { s.exact(t, newCodec()) })
+	t.Run("Buffers", func(t *testing.T) { s.buffers(t, newCodec()) })
 	t.Run("Shape", func(t *testing.T) { badShapes(t, newCodec()) })
-	t.Run("Truncated", func(t *testing.T) { truncated(t, newCodec()) })
-	t.Run("Corrupted", func(t *testing.T) { corrupted(t, newCodec()) })
-	t.Run("Trailing", func(t *testing.T) { trailing(t, newCodec()) })
-	t.Run("Foreign", func(t *testing.T) { foreign(t, newCodec()) })
-	t.Run("Concurrent", func(t *testing.T) { concurrent(t, newCodec()) })
+	t.Run("Truncated", func(t *testing.T) { s.truncated(t, newCodec()) })
+	t.Run("Corrupted", func(t *testing.T) { s.corrupted(t, newCodec()) })
+	t.Run("Trailing", func(t *testing.T) { s.trailing(t, newCodec()) })
+	t.Run("Foreign", func(t *testing.T) { s.foreign(t, newCodec()) })
+	if s.cols > 0 {
+		t.Run("Columns", func(t *testing.T) { s.otherColumns(t, newCodec()) })
+	}
+	t.Run("Concurrent", func(t *testing.T) { s.concurrent(t, newCodec()) })
 }
 
 func encode(t testing.TB, c compress.Codec, m compress.Matrix) []byte {
@@ -120,45 +156,53 @@ func same(a, b compress.Matrix) error {
 	return nil
 }
 
-func roundTrip(t *testing.T, newCodec func() compress.Codec) {
+func (s suite) roundTrip(t *testing.T) {
+	newCodec := s.newCodec
 	c := newCodec()
 	if c.Name() == "" || c.Name() != newCodec().Name() {
 		t.Fatalf("names %q and %q", c.Name(), newCodec().Name())
 	}
-	for i, s := range shapes {
-		m := Activations(s[0], s[1], uint64(i))
+	for i, shape := range shapes {
+		m := s.activations(shape[0], shape[1], uint64(i))
 		before := slices.Clone(m.Data)
 		msg := encode(t, c, m)
 		if err := same(m, compress.Matrix{Rows: m.Rows, Cols: m.Cols, Data: before}); err != nil {
 			t.Fatalf("Encode changed its input: %v", err)
 		}
 		if again := encode(t, newCodec(), m); !bytes.Equal(msg, again) {
-			t.Fatalf("%v: a second encoding differs", s)
+			t.Fatalf("%v: a second encoding differs", shape)
 		}
 		out := decode(t, c, msg)
 		if out.Rows != m.Rows || out.Cols != m.Cols {
-			t.Fatalf("%v: decoded to %d x %d", s, out.Rows, out.Cols)
+			t.Fatalf("%v: decoded to %d x %d", shape, out.Rows, out.Cols)
 		}
 		if err := same(decode(t, newCodec(), msg), out); err != nil {
-			t.Fatalf("%v: a second decoding differs: %v", s, err)
+			t.Fatalf("%v: a second decoding differs: %v", shape, err)
 		}
 		byHeader, err := compress.Decode(nil, msg)
-		if err != nil {
+		if s.cols > 0 {
+			if !errors.Is(err, compress.ErrMessage) || !strings.Contains(err.Error(), "needs tables") {
+				t.Fatalf("%v: compress.Decode without the tables gives %v", shape, err)
+			}
+		} else if err != nil {
 			t.Fatal(err)
-		}
-		if err := same(byHeader, out); err != nil {
-			t.Fatalf("%v: compress.Decode differs: %v", s, err)
+		} else if err := same(byHeader, out); err != nil {
+			t.Fatalf("%v: compress.Decode differs: %v", shape, err)
 		}
 		info, err := compress.Inspect(msg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Codec != c.Name() || info.Rows != m.Rows || info.Cols != m.Cols || info.Bytes != len(msg) || info.Parts.Total() != len(msg) {
-			t.Fatalf("%v: Inspect says %+v", s, info)
+		cols := m.Cols
+		if s.cols > 0 {
+			cols = 0 // only the tables tell
+		}
+		if info.Codec != c.Name() || info.Rows != m.Rows || info.Cols != cols || (info.Tables != "") != (s.cols > 0) || info.Bytes != len(msg) || info.Parts.Total() != len(msg) {
+			t.Fatalf("%v: Inspect says %+v", shape, info)
 		}
 		for j, v := range out.Data {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				t.Fatalf("%v: finite value %v became %v", s, m.Data[j], v)
+				t.Fatalf("%v: finite value %v became %v", shape, m.Data[j], v)
 			}
 		}
 		// What was restored is again an input like any other.
@@ -166,22 +210,22 @@ func roundTrip(t *testing.T, newCodec func() compress.Codec) {
 	}
 }
 
-func exact(t *testing.T, c compress.Codec) {
-	for i, s := range shapes {
-		m := Exact(s[0], s[1], uint64(i))
+func (s suite) exact(t *testing.T, c compress.Codec) {
+	for i, shape := range shapes {
+		m := s.exactMatrix(shape[0], shape[1], uint64(i))
 		msg := encode(t, c, m)
 		out := decode(t, c, msg)
 		if err := same(out, m); err != nil {
-			t.Fatalf("%v: %v", s, err)
+			t.Fatalf("%v: %v", shape, err)
 		}
 		if again := encode(t, c, out); !bytes.Equal(again, msg) {
-			t.Fatalf("%v: the restored matrix encodes to other bytes", s)
+			t.Fatalf("%v: the restored matrix encodes to other bytes", shape)
 		}
 	}
 }
 
-func buffers(t *testing.T, c compress.Codec) {
-	m := Activations(3, 31, 5)
+func (s suite) buffers(t *testing.T, c compress.Codec) {
+	m, cols := s.activations(3, 31, 5), s.columns(31)
 	msg := encode(t, c, m)
 	want := decode(t, c, msg)
 	prefix := []byte("prefix")
@@ -194,15 +238,15 @@ func buffers(t *testing.T, c compress.Codec) {
 	}
 	// A large enough buffer is used, whatever it holds; what lies behind the
 	// result is left alone.
-	buf := make([]float32, 3*31+1)
+	buf := make([]float32, 3*cols+1)
 	for i := range buf {
 		buf[i] = 12345
 	}
-	got, err := c.Decode(buf[:0:3*31], msg)
+	got, err := c.Decode(buf[:0:3*cols], msg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if &got.Data[0] != &buf[0] || buf[3*31] != 12345 {
+	if &got.Data[0] != &buf[0] || buf[3*cols] != 12345 {
 		t.Fatal("Decode does not keep to the given buffer")
 	}
 	if err := same(got, want); err != nil {
@@ -256,29 +300,29 @@ func refused(c compress.Codec, msg []byte) error {
 	return nil
 }
 
-func truncated(t *testing.T, c compress.Codec) {
-	for _, s := range [][2]int{{0, 0}, {1, 1}, {3, 31}, {1, 4096}} {
-		msg := encode(t, c, Activations(s[0], s[1], 3))
+func (s suite) truncated(t *testing.T, c compress.Codec) {
+	for _, shape := range [][2]int{{0, 0}, {1, 1}, {3, 31}, {1, 4096}} {
+		msg := encode(t, c, s.activations(shape[0], shape[1], 3))
 		for n := range msg {
 			if err := refused(c, msg[:n:n]); err != nil {
-				t.Fatalf("%v cut to %d of %d bytes: %v", s, n, len(msg), err)
+				t.Fatalf("%v cut to %d of %d bytes: %v", shape, n, len(msg), err)
 			}
 			if _, _, err := compress.Frame(msg[:n:n]); !errors.Is(err, compress.ErrMessage) {
-				t.Fatalf("%v cut to %d of %d bytes: Frame gives %v", s, n, len(msg), err)
+				t.Fatalf("%v cut to %d of %d bytes: Frame gives %v", shape, n, len(msg), err)
 			}
 		}
 	}
 }
 
-func corrupted(t *testing.T, c compress.Codec) {
+func (s suite) corrupted(t *testing.T, c compress.Codec) {
 	rng := rand.New(rand.NewPCG(7, 7))
-	for _, s := range [][2]int{{0, 0}, {1, 1}, {3, 31}, {2, 4096}} {
-		msg := encode(t, c, Activations(s[0], s[1], 4))
+	for _, shape := range [][2]int{{0, 0}, {1, 1}, {3, 31}, {2, 4096}} {
+		msg := encode(t, c, s.activations(shape[0], shape[1], 4))
 		for i := range min(len(msg), 400) {
 			bad := slices.Clone(msg)
 			bad[i] ^= 1 << rng.IntN(8)
 			if err := refused(c, bad); err != nil {
-				t.Fatalf("%v, one bit of byte %d changed: %v", s, i, err)
+				t.Fatalf("%v, one bit of byte %d changed: %v", shape, i, err)
 			}
 		}
 		for range 400 {
@@ -290,14 +334,24 @@ func corrupted(t *testing.T, c compress.Codec) {
 				continue
 			}
 			if err := refused(c, bad); err != nil {
-				t.Fatalf("%v, random bytes changed: %v", s, err)
+				t.Fatalf("%v, random bytes changed: %v", shape, err)
 			}
 		}
 	}
 }
 
-func trailing(t *testing.T, c compress.Codec) {
-	a, b := encode(t, c, Activations(2, 31, 1)), encode(t, c, Exact(1, 9, 2))
+// otherColumns checks that a codec with tables takes no other matrices.
+func (s suite) otherColumns(t *testing.T, c compress.Codec) {
+	for _, cols := range []int{s.cols + 1, 2 * s.cols} {
+		dst, _, err := c.Encode([]byte("x"), Activations(1, cols, 1))
+		if err == nil || string(dst) != "x" {
+			t.Errorf("Encode takes %d columns with tables for %d (%v)", cols, s.cols, err)
+		}
+	}
+}
+
+func (s suite) trailing(t *testing.T, c compress.Codec) {
+	a, b := encode(t, c, s.activations(2, 31, 1)), encode(t, c, s.exactMatrix(1, 9, 2))
 	if err := refused(c, append(slices.Clone(a), 0)); err != nil {
 		t.Fatalf("a byte behind the message: %v", err)
 	}
@@ -314,7 +368,7 @@ func trailing(t *testing.T, c compress.Codec) {
 	}
 }
 
-func foreign(t *testing.T, c compress.Codec) {
+func (s suite) foreign(t *testing.T, c compress.Codec) {
 	for _, name := range compress.CodecNames() {
 		if name == c.Name() {
 			continue
@@ -323,17 +377,17 @@ func foreign(t *testing.T, c compress.Codec) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		msg := encode(t, other, Activations(1, 31, 1))
+		msg := encode(t, other, s.activations(1, 31, 1))
 		if _, err := c.Decode(nil, msg); !errors.Is(err, compress.ErrMessage) {
 			t.Errorf("a message of codec %s gives %v, want an ErrMessage", name, err)
 		}
 	}
 }
 
-func concurrent(t *testing.T, c compress.Codec) {
+func (s suite) concurrent(t *testing.T, c compress.Codec) {
 	var wg sync.WaitGroup
 	for g := range 4 {
-		m := Activations(1+g, 257*(g+1), uint64(g))
+		m := s.activations(1+g, 257*(g+1), uint64(g))
 		msg := encode(t, c, m)
 		want := decode(t, c, msg)
 		wg.Go(func() {

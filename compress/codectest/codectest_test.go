@@ -42,4 +42,49 @@ func TestCodecs(t *testing.T) {
 		}
 		run(name, "all_above", func(o *compress.Options) { o.Threshold = 0 })
 	}
+	for _, lanes := range []int{1, 2, 4, 8, 16, 32, 64, 96} {
+		run("split1", fmt.Sprint("lanes", lanes), func(o *compress.Options) { o.Lanes = lanes })
+	}
+	run("split1", "quantile", func(o *compress.Options) { o.ThresholdBy, o.Threshold = "quantile", .99 })
+	run("split1", "rms", func(o *compress.Options) { o.ThresholdBy, o.Threshold = "rms", 3 })
+}
+
+// TestTrained runs the suite on split1 with trained tables.
+func TestTrained(t *testing.T) {
+	run := func(label string, cols int, change func(o *compress.Options)) {
+		o := compress.DefaultOptions()
+		change(&o)
+		t.Run(label, func(t *testing.T) {
+			trainer, err := compress.NewTrainer(cols, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := trainer.Add(codectest.Activations(50, cols, 77)); err != nil {
+				t.Fatal(err)
+			}
+			if o.Tables, err = trainer.Tables(); err != nil {
+				t.Fatal(err)
+			}
+			codectest.RunTrained(t, cols, func() compress.Codec {
+				c, err := compress.NewCodec("split1", o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c
+			})
+		})
+	}
+	for _, cols := range []int{1, 3, 4, 31, 96, 1000} {
+		run(fmt.Sprint("columns", cols), cols, func(*compress.Options) {})
+	}
+	for bits := 2; bits <= 8; bits++ {
+		run(fmt.Sprint("bits", bits), 131, func(o *compress.Options) { o.MaxActivationBits, o.LowerBound = bits, 1 })
+	}
+	for _, lanes := range []int{1, 2, 4, 8, 16, 32, 64, 96} {
+		run(fmt.Sprint("lanes", lanes), 300, func(o *compress.Options) { o.Lanes = lanes })
+	}
+	run("centroid", 300, func(o *compress.Options) { o.Restore = "centroid" })
+	run("tau1", 300, func(o *compress.Options) { o.Threshold = 1 })
+	run("per_tensor", 300, func(o *compress.Options) { o.Granularity, o.MaxActivationBits = "per_tensor", 8 })
+	run("scale32", 300, func(o *compress.Options) { o.ScaleType = "float32" })
 }

@@ -27,11 +27,14 @@ type Backend struct {
 	kernel  kernel
 	scratch []scratch // per worker
 	chunk   []float32 // logits of LogProbs
+
+	packedRows []float32 // left operand of the product at work, in tiles
+	product    productJob
 }
 
 // scratch is one worker's private memory.
 type scratch struct {
-	edge   [maxRows * maxPanels * panelWidth]float32
+	edge   [edgeRows * panelWidth]float32
 	unpack []float32 // a block of dequantised panels
 	scores []float32 // attention weights of a block of rows
 	rows   []float32 // gathered queries or dequantised rows

@@ -62,66 +62,93 @@ func TestExp(t *testing.T) {
 	}
 }
 
-// tileCase runs every kernel on one tile between guard zones and compares it
-// with plain Go bit for bit.
-func tileCase(t *testing.T, rows, panelCount, k int, accumulate bool, seed uint64) {
+const guard = 64
+
+// guarded returns n random values between guard zones of NaN.
+func guarded(r *rand.Rand, n int) []float32 {
+	v := make([]float32, n+2*guard)
+	for i := range v {
+		v[i] = float32(math.NaN())
+	}
+	for i := guard; i < guard+n; i++ {
+		v[i] = float32(r.NormFloat64())
+	}
+	return v
+}
+
+// tileCase runs every kernel on rows x 16*panelCount elements between guard
+// zones, from plain and from packed rows, and compares it with plain Go bit
+// for bit. The product starts at term skip of the packed rows.
+func tileCase(t *testing.T, n, panelCount, skip, k int, accumulate bool, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 9))
-	const guard = 64
-	nan := float32(math.NaN())
-	guarded := func(n int) []float32 {
-		v := make([]float32, n+2*guard)
-		for i := range v {
-			v[i] = nan
+	terms := skip + k
+	lda, ldc, stride := terms+3, panelCount*panelWidth+5, k*panelWidth+32
+	a := guarded(r, n*lda)
+	b := guarded(r, panelCount*stride)
+	c := guarded(r, n*ldc)
+	if seed%3 == 0 { // signed zeros
+		for i := range a {
+			a[i] = float32(math.Copysign(0, float64(a[i])))
 		}
-		for i := guard; i < guard+n; i++ {
-			v[i] = float32(r.NormFloat64())
+		for i := range c {
+			c[i] *= 0
 		}
-		return v
 	}
-	lda, ldc, stride := k+3, panelCount*panelWidth+5, k*panelWidth+32
-	a := guarded(rows * lda)
-	b := guarded(panelCount * stride)
-	c := guarded(rows * ldc)
-	run := func(kr kernel) []float32 {
+	run := func(kr kernel, packed bool) []float32 {
 		out := append([]float32(nil), c...)
-		kr.run(rows, panelCount, k, a[guard:], lda, b[guard:], stride, out[guard:], ldc, accumulate)
+		left := rows{n: n, data: a[guard:], ld: lda}
+		height := 1
+		if packed {
+			height = kr.tiles[0].rows
+			whole := n / height * height
+			if whole == 0 {
+				return nil
+			}
+			buffer := guarded(r, whole*terms)
+			left.packed = buffer[guard : guard+whole*terms]
+			pack(left.packed, height, terms, left.data, lda, 0, whole)
+		}
+		kr.run(left.from(skip, height), terms, panelCount, k, b[guard:], stride, b[guard:], out[guard:], ldc, accumulate)
 		return out
 	}
-	want := run(genericKernel)
+	want := run(genericKernel, false)
 	for _, kr := range microKernels() {
-		if panelCount != 1 && panelCount != kr.wide {
+		if panelCount > kr.wide {
 			continue
 		}
-		for i, v := range run(kr) {
-			if math.Float32bits(v) != math.Float32bits(want[i]) {
-				t.Fatalf("kernel %s, %d rows, %d panels, %d terms, accumulate %v: float %d (guards %d) is %v, plain Go has %v", kr.name, rows, panelCount, k, accumulate, i, guard, v, want[i])
+		for _, packed := range []bool{false, true} {
+			if packed && (kr.packed == nil || panelCount != kr.wide) {
+				continue
+			}
+			for i, v := range run(kr, packed) {
+				if math.Float32bits(v) != math.Float32bits(want[i]) && (v == v || want[i] == want[i]) {
+					t.Fatalf("kernel %s (packed rows: %v), %d rows, %d panels, %d terms, accumulate %v: float %d (guards %d) is %v, plain Go has %v", kr.name, packed, n, panelCount, k, accumulate, i, guard, v, want[i])
+				}
 			}
 		}
 	}
 }
 
 func TestKernelsEqualPlainGo(t *testing.T) {
-	for rows := 1; rows <= 19; rows++ {
-		for _, p := range []int{1, 3} {
-			for _, k := range []int{1, 2, 7, 64, 256} {
-				tileCase(t, rows, p, k, rows%2 == 0, uint64(rows*1000+k))
+	for n := 1; n <= 19; n++ {
+		for p := 1; p <= maxPanels; p++ {
+			for _, k := range []int{1, 2, 7, 31, 32, 33, 34, 64, 100, 256} {
+				for _, accumulate := range []bool{false, true} {
+					tileCase(t, n, p, n%3, k, accumulate, uint64(n*1000+k))
+				}
 			}
 		}
 	}
+	tileCase(t, 57, 3, 5, 70, true, 4) // more tiles than panels: the prefetching call and the rest
 }
 
 // elementCase runs the element-wise kernels of every instruction set on x
 // between guard zones and compares them with plain Go bit for bit.
 func elementCase(t *testing.T, x, u []float32, scale float32) {
 	t.Helper()
-	const guard = 32
-	nan := float32(math.NaN())
 	guarded := func(v []float32) []float32 {
-		g := make([]float32, len(v)+2*guard)
-		for i := range g {
-			g[i] = nan
-		}
+		g := guarded(rand.New(rand.NewPCG(1, 1)), len(v))
 		copy(g[guard:], v)
 		return g
 	}
@@ -194,13 +221,9 @@ func FuzzElementwise(f *testing.F) {
 }
 
 func FuzzKernels(f *testing.F) {
-	f.Add(uint8(3), uint8(5), true, uint64(1))
-	f.Fuzz(func(t *testing.T, rows, k uint8, wide bool, seed uint64) {
-		p := 1
-		if wide {
-			p = 3
-		}
-		tileCase(t, int(rows)%20+1, p, int(k)+1, seed%2 == 0, seed)
+	f.Add(uint8(3), uint8(5), uint8(1), uint8(2), true, uint64(1))
+	f.Fuzz(func(t *testing.T, n, k, skip, panelCount uint8, accumulate bool, seed uint64) {
+		tileCase(t, int(n)%40+1, int(panelCount)%maxPanels+1, int(skip)%50, int(k)+1, accumulate, seed)
 	})
 }
 

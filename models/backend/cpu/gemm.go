@@ -1,5 +1,7 @@
 package cpu
 
+import "splitbench/models/backend"
+
 // panelWidth is the number of output columns that share one packed panel: a
 // panel stores, for k = 0, 1, ..., the panelWidth weights of column k.
 const panelWidth = 16
@@ -17,49 +19,134 @@ const (
 	maxPanels = 3
 )
 
-// microAsm computes one tile of an assembly kernel: c (rows, 16*panels) =
-// (c +) a (rows, k) · b, with b panels at distance stride.
-type microAsm func(k int, a *float32, lda int, b *float32, stride int, c *float32, ldc int, accumulate bool)
+// edgeRows is how many rows the scratch of multiply holds.
+const edgeRows = maxRows * maxPanels
 
-type tile struct {
-	rows int
-	fn   [2]microAsm // one panel, wide panels
+// tileCall is the operand of a tile kernel: c = (c or 0) + a·b for tiles of
+// the kernel's size, one below the other. Distances are in bytes.
+type tileCall struct {
+	k            int // terms
+	tiles        int
+	a            *float32
+	lda          int // from row to row; not read by kernels of packed rows
+	nextA        int // from tile to tile
+	b            *float32
+	stride       int // from panel to panel
+	c            *float32
+	ldc          int
+	start        *float32 // what the sums start from: c or zeros
+	startStride  int
+	prefetch     *float32 // brought near while the first tile is computed: k*panelWidth floats
+	nextPrefetch int
+	_            [0]func() // not comparable
 }
 
-// kernel is one implementation of the micro-kernel. All give the same bits.
+// zeros starts sums that do not accumulate; its row stride is 0.
+var zeros [maxPanels * panelWidth]float32
+
+type tileAsm func(*tileCall)
+
+// tile is the kernels of one number of rows, by panels less one.
+type tile struct {
+	rows int
+	fn   [maxPanels]tileAsm
+}
+
+// kernel is one implementation of the tile kernels. All give the same bits.
 type kernel struct {
 	name     string
-	wide     int // panels of the wide tiles
-	tiles    []tile
-	elements *elementwise // nil = plain Go
+	wide     int     // panels of the widest tiles
+	tiles    []tile  // falling rows, down to 1; nil = plain Go
+	packed   tileAsm // tiles[0].rows x wide, on packed rows
+	elements *elementwise
+	limits   limits
 }
 
 // genericKernel is plain Go: no tiles, see microGeneric.
-var genericKernel = kernel{name: "go", wide: 1}
+var genericKernel = kernel{name: "go", wide: 1, limits: limits{peak: peakGeneric, peakFlop: 16, read: readGeneric}}
 
-// run computes c (rows, 16*panels) = (c +) a·b for any number of rows;
-// panels is 1 or kr.wide.
-func (kr *kernel) run(rows, panels, k int, a []float32, lda int, b []float32, stride int, c []float32, ldc int, accumulate bool) {
+// rows is the left operand of a product. packed, if not nil, holds its first
+// rows in tiles: term k of row i of a tile of n rows at k*n+i, tiles one
+// after the other, over all terms.
+type rows struct {
+	n      int // number of rows
+	data   []float32
+	ld     int
+	packed []float32
+}
+
+// from returns the operand less its first k terms; tileRows is the height of
+// the packed tiles.
+func (r rows) from(k, tileRows int) rows {
+	r.data = r.data[k:]
+	if r.packed != nil {
+		r.packed = r.packed[k*tileRows:]
+	}
+	return r
+}
+
+// run computes c (rows, 16*panels) = (c +) a·b; panels is at most kr.wide.
+// terms is the length of a whole row of a, k how many of them are summed.
+// next are panels that the following call will read.
+func (kr *kernel) run(a rows, terms, panels, k int, b []float32, stride int, next []float32, c []float32, ldc int, accumulate bool) {
 	if kr.tiles == nil {
 		for p := 0; p < panels; p++ {
-			microGeneric(rows, k, a, lda, b[p*stride:], c[p*panelWidth:], ldc, accumulate)
+			for k0 := 0; k0 < k; k0 += blockK {
+				microGeneric(a.n, min(blockK, k-k0), a.data[k0:], a.ld, b[p*stride+k0*panelWidth:], c[p*panelWidth:], ldc, accumulate || k0 > 0)
+			}
 		}
 		return
 	}
 	// The kernels read and write through pointers: prove the bounds here.
-	_ = a[(rows-1)*lda+k-1]
+	_ = a.data[(a.n-1)*a.ld+k-1]
 	_ = b[(panels-1)*stride+k*panelWidth-1]
-	_ = c[(rows-1)*ldc+panels*panelWidth-1]
-	wide := 0
-	if panels > 1 {
-		wide = 1
+	_ = c[(a.n-1)*ldc+panels*panelWidth-1]
+	t := tileCall{
+		k: k, b: &b[0], stride: 4 * stride, ldc: 4 * ldc,
+		start: &zeros[0], prefetch: &b[0],
+	}
+	if accumulate {
+		t.startStride = t.ldc
 	}
 	i := 0
-	for _, t := range kr.tiles {
-		for i+t.rows <= rows {
-			t.fn[wide](k, &a[i*lda], lda, &b[0], stride, &c[i*ldc], ldc, accumulate)
-			i += t.rows
+	if a.packed != nil && panels == kr.wide {
+		n := kr.tiles[0].rows
+		if t.tiles = a.n / n; t.tiles > 0 {
+			_ = a.packed[((t.tiles-1)*terms+k)*n-1]
+			t.a, t.nextA = &a.packed[0], 4*n*terms
+			t.c = &c[0]
+			if accumulate {
+				t.start = t.c
+			}
+			i = t.tiles * n
+			if all := t.tiles; all > panels && len(next) >= (panels-1)*stride+k*panelWidth {
+				// The first tiles fetch one panel each.
+				t.prefetch, t.nextPrefetch = &next[0], t.stride
+				t.tiles = panels
+				kr.packed(&t)
+				t.tiles = all - panels
+				t.a, t.c = &a.packed[panels*n*terms], &c[panels*n*ldc]
+				if accumulate {
+					t.start = t.c
+				}
+				t.prefetch, t.nextPrefetch = &b[0], 0
+			}
+			kr.packed(&t)
 		}
+	}
+	t.lda = 4 * a.ld
+	for _, s := range kr.tiles {
+		t.tiles = (a.n - i) / s.rows
+		if t.tiles == 0 {
+			continue
+		}
+		t.a, t.nextA = &a.data[i*a.ld], s.rows*t.lda
+		t.c = &c[i*ldc]
+		if accumulate {
+			t.start = t.c
+		}
+		s.fn[panels-1](&t)
+		i += t.tiles * s.rows
 	}
 }
 
@@ -123,64 +210,185 @@ type panels struct {
 	stride int
 }
 
+// depth is how many terms of the panels of a tile the rows pass at a time:
+// depth x 48 floats are 96 KiB, which leaves the second-level cache room for
+// the rows.
+const depth = 16 * blockK
+
 // multiply computes c (rows, p.cols) = (c +) a (rows, k) · p over panels
-// [from, to). The terms run over [0, k) in blocks of blockK. edge is scratch
-// for tiles that stick out of c, maxRows*maxPanels*panelWidth long.
-func (kr *kernel) multiply(rows, k int, a []float32, lda int, p panels, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
+// [from, to). edge is scratch for the last panel where it sticks out of c,
+// edgeRows*panelWidth long.
+func (kr *kernel) multiply(n, k int, a []float32, lda int, p panels, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
+	kr.multiplyRows(rows{n: n, data: a, ld: lda}, k, p, from, to, c, ldc, accumulate, edge)
+}
+
+// multiplyBlock is multiply for a block of terms; b starts at panel 0 of it.
+func (kr *kernel) multiplyBlock(n, kn int, a []float32, lda int, b []float32, stride, cols, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
+	kr.multiply(n, kn, a, lda, panels{b, cols, stride}, from, to, c, ldc, accumulate, edge)
+}
+
+// multiplyRows is multiply for rows that may be packed.
+func (kr *kernel) multiplyRows(a rows, k int, p panels, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
 	whole := min(to, p.cols/panelWidth)
-	for k0 := 0; k0 < k && from < whole; k0 += blockK {
-		kr.multiplyBlock(rows, min(blockK, k-k0), a[k0:], lda, p.data[k0*panelWidth:], p.stride, p.cols, from, whole, c, ldc, accumulate || k0 > 0, edge)
+	height := maxRows
+	if kr.tiles != nil {
+		height = kr.tiles[0].rows
 	}
-	if whole == to {
+	// Few rows pass too seldom for the panels to be worth keeping: the
+	// running totals stay in the kernel instead.
+	step := k
+	if a.n > 2*height {
+		step = depth
+	}
+	for g := from; g < whole; {
+		n := kr.group(whole - g)
+		for k0 := 0; k0 < k; k0 += step {
+			kn := min(step, k-k0)
+			next := p.data[g*p.stride+min(k0+kn, k-1)*panelWidth:]
+			if k0+kn == k {
+				next = p.data[min(g+n, (len(p.data)-1)/p.stride)*p.stride:]
+			}
+			kr.run(a.from(k0, height), k, n, kn, p.data[g*p.stride+k0*panelWidth:], p.stride, next, c[g*panelWidth:], ldc, accumulate || k0 > 0)
+		}
+		g += n
+	}
+	if whole >= to {
 		return
 	}
-	// The last panel sticks out: its tiles are made aside, all terms at once.
+	// The last panel sticks out: its tiles are made aside.
 	col := max(from, whole) * panelWidth
 	width := p.cols - col
-	for i := 0; i < rows; i += maxRows {
-		m := min(maxRows, rows-i)
+	a.packed = nil
+	for i := 0; i < a.n; i += edgeRows {
+		part := rows{n: min(edgeRows, a.n-i), data: a.data[i*a.ld:], ld: a.ld}
 		if accumulate {
-			for r := 0; r < m; r++ {
+			for r := 0; r < part.n; r++ {
 				copy(edge[r*panelWidth:], c[(i+r)*ldc+col:][:width])
 			}
 		}
-		for k0 := 0; k0 < k; k0 += blockK {
-			kr.run(m, 1, min(blockK, k-k0), a[i*lda+k0:], lda, p.data[whole*p.stride+k0*panelWidth:], p.stride, edge, panelWidth, accumulate || k0 > 0)
-		}
-		for r := 0; r < m; r++ {
+		kr.run(part, k, 1, k, p.data[whole*p.stride:], p.stride, nil, edge, panelWidth, accumulate)
+		for r := 0; r < part.n; r++ {
 			copy(c[(i+r)*ldc+col:][:width], edge[r*panelWidth:])
 		}
 	}
 }
 
-// multiplyBlock is one block of terms; b starts at panel 0 of that block.
-func (kr *kernel) multiplyBlock(rows, kn int, a []float32, lda int, b []float32, stride, cols, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
-	for p := from; p < to; {
-		n := 1
-		if p+kr.wide <= to && (p+kr.wide)*panelWidth <= cols {
-			n = kr.wide
-		}
-		col := p * panelWidth
-		if col+n*panelWidth <= cols {
-			kr.run(rows, n, kn, a, lda, b[p*stride:], stride, c[col:], ldc, accumulate)
-			p += n
-			continue
-		}
-		width := cols - col
-		for i := 0; i < rows; i += maxRows {
-			m := min(maxRows, rows-i)
-			kr.run(m, n, kn, a[i*lda:], lda, b[p*stride:], stride, edge, panelWidth, false)
-			for r := 0; r < m; r++ {
-				dst, src := c[(i+r)*ldc+col:][:width], edge[r*panelWidth:][:width]
-				if accumulate {
-					for j, v := range src {
-						dst[j] += v
-					}
-				} else {
-					copy(dst, src)
-				}
+// group is how many of the n panels left the next tiles cover: 4 are better
+// cut as 2 and 2.
+func (kr *kernel) group(n int) int {
+	if n == 4 && kr.wide == 3 {
+		return 2
+	}
+	return min(n, kr.wide)
+}
+
+// pack writes whole tiles of rows of a (rows [from, to), k terms) side by
+// side, as the packed kernel reads them.
+func pack(dst []float32, height, k int, a []float32, lda, from, to int) {
+	for i := from; i < to; i += height {
+		tile := dst[i*k:][:height*k]
+		for r := 0; r < height; r += 2 {
+			x, y := a[(i+r)*lda:][:k], a[(i+r+1)*lda:][:k]
+			d := tile[r:]
+			for q, v := range x {
+				p := (*[2]float32)(d[q*height:])
+				p[0], p[1] = v, y[q]
 			}
 		}
-		p += n
 	}
 }
+
+// denseMatMul multiplies by blocks of rows and panels; each task owns a
+// disjoint part of d.
+func (b *Backend) denseMatMul(d, s *matrix, w *denseWeight, accumulate bool) {
+	const rowsAtOnce = 512 // bounds the packed copy of the rows
+	for r := 0; r < s.rows; r += rowsAtOnce {
+		b.denseRows(d, s, r, min(s.rows, r+rowsAtOnce), w, accumulate)
+	}
+}
+
+// packAbove is the number of output columns from which the rows are packed:
+// fewer do not repay the copy.
+const packAbove = 768
+
+func (b *Backend) denseRows(d, s *matrix, from, to int, w *denseWeight, accumulate bool) {
+	j := &b.product
+	*j = productJob{b: b, k: s.cols, w: w, accumulate: accumulate, c: d.data[from*d.cols:], ldc: d.cols}
+	j.a = rows{n: to - from, data: s.data[from*s.cols:], ld: s.cols}
+	j.height = maxRows
+	if b.kernel.tiles != nil {
+		j.height = b.kernel.tiles[0].rows
+	}
+	if tiles := j.a.n / j.height; b.kernel.packed != nil && tiles > 1 && w.out >= packAbove {
+		b.packedRows = grow(b.packedRows, tiles*j.height*s.cols)
+		j.a.packed = b.packedRows[:tiles*j.height*s.cols]
+		j.packing = true
+		b.pool.run(tiles, float64(8*len(j.a.packed)), j)
+		j.packing = false
+	}
+	j.panels = (w.out + panelWidth - 1) / panelWidth
+	j.plan(b.pool.workers)
+	cost := 2 * float64(j.a.n) * float64(w.in) * float64(w.out)
+	b.pool.run(j.rowTasks*j.colTasks, cost, j)
+	*j = productJob{}
+}
+
+// productJob is one product with a dense weight, shared by the workers.
+type productJob struct {
+	b                  *Backend
+	a                  rows
+	k, height, panels  int
+	w                  *denseWeight
+	c                  []float32
+	ldc                int
+	accumulate         bool
+	packing            bool
+	rowBlock, colBlock int // rows, panels of a task
+	rowTasks, colTasks int
+}
+
+// plan cuts the product in tasks: large enough to use the caches well, small
+// enough for every worker to have several.
+func (j *productJob) plan(workers int) {
+	wide := j.b.kernel.wide
+	j.rowBlock, j.colBlock = j.a.n, max(wide, 12/wide*wide)
+	count := func() int {
+		j.rowTasks = (j.a.n + j.rowBlock - 1) / j.rowBlock
+		j.colTasks = (j.panels + j.colBlock - 1) / j.colBlock
+		return j.rowTasks * j.colTasks
+	}
+	if workers == 1 {
+		j.colBlock = j.panels
+		count()
+		return
+	}
+	for count() < 4*workers {
+		switch {
+		case j.colBlock > 2*wide:
+			j.colBlock -= wide
+		case j.rowBlock > 8*j.height:
+			j.rowBlock = (j.rowBlock/2 + j.height - 1) / j.height * j.height
+		case j.colBlock > wide:
+			j.colBlock -= wide
+		default:
+			return
+		}
+	}
+}
+
+func (j *productJob) item(worker, i int) {
+	if j.packing {
+		pack(j.a.packed, j.height, j.k, j.a.data, j.a.ld, i*j.height, (i+1)*j.height)
+		return
+	}
+	r0 := i % j.rowTasks * j.rowBlock
+	part := rows{n: min(j.rowBlock, j.a.n-r0), data: j.a.data[r0*j.a.ld:], ld: j.a.ld}
+	if j.a.packed != nil && r0 < len(j.a.packed)/j.k {
+		part.packed = j.a.packed[r0*j.k:]
+	}
+	from := i / j.rowTasks * j.colBlock
+	to := min(j.panels, from+j.colBlock)
+	j.b.kernel.multiplyRows(part, j.k, j.w.panels, from, to, j.c[r0*j.ldc:], j.ldc, j.accumulate, j.b.scratch[worker].edge[:])
+}
+
+var _ backend.Backend = (*Backend)(nil)

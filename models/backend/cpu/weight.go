@@ -175,37 +175,30 @@ func (b *Backend) MatMul(dst, src backend.Matrix, w backend.Weight, bias backend
 }
 
 func (b *Backend) matMul(d, s *matrix, w backend.Weight, accumulate bool) {
+	switch w := w.(type) {
+	case *denseWeight:
+		b.denseMatMul(d, s, w, accumulate)
+	case *packedWeight:
+		b.packedMatMul(d, s, w, accumulate)
+	}
+}
+
+func (b *Backend) packedMatMul(d, s *matrix, w *packedWeight, accumulate bool) {
 	const colsPerTask = 2 * maxPanels // panels
 	np := (w.Out() + panelWidth - 1) / panelWidth
 	colTasks := (np + colsPerTask - 1) / colsPerTask
-	rowBlock := s.rows
-	// Enough tasks for every worker; rows are cut only when columns do not do.
-	if _, packed := w.(*packedWeight); !packed {
-		for colTasks*((s.rows+rowBlock-1)/rowBlock) < 4*b.pool.workers && rowBlock > 64 {
-			rowBlock = (rowBlock/2 + maxRows - 1) / maxRows * maxRows
-		}
-	}
-	rowTasks := (s.rows + rowBlock - 1) / rowBlock
 	cost := 2 * float64(s.rows) * float64(w.In()) * float64(w.Out())
-	b.pool.do(rowTasks*colTasks, cost, func(worker, task int) {
-		r0 := task / colTasks * rowBlock
-		r1 := min(s.rows, r0+rowBlock)
-		from := task % colTasks * colsPerTask
+	b.pool.do(colTasks, cost, func(worker, task int) {
+		from := task * colsPerTask
 		to := min(np, from+colsPerTask)
 		sc := &b.scratch[worker]
-		a, c := s.data[r0*s.cols:], d.data[r0*d.cols:]
-		switch w := w.(type) {
-		case *denseWeight:
-			b.kernel.multiply(r1-r0, w.in, a, s.cols, w.panels, from, to, c, d.cols, accumulate, sc.edge[:])
-		case *packedWeight:
-			sc.unpack = grow(sc.unpack, colsPerTask*panelWidth*blockK)
-			sc.rows = grow(sc.rows, blockK)
-			for k0 := 0; k0 < s.cols; k0 += blockK {
-				kn := min(blockK, s.cols-k0)
-				w.unpackBlock(sc.unpack, sc.rows, from, to, k0, kn)
-				// The block starts at panel `from`: shift columns so that panel 0 of the call is that one.
-				b.kernel.multiplyBlock(r1-r0, kn, a[k0:], s.cols, sc.unpack, kn*panelWidth, d.cols-from*panelWidth, 0, to-from, c[from*panelWidth:], d.cols, accumulate || k0 > 0, sc.edge[:])
-			}
+		sc.unpack = grow(sc.unpack, colsPerTask*panelWidth*blockK)
+		sc.rows = grow(sc.rows, blockK)
+		for k0 := 0; k0 < s.cols; k0 += blockK {
+			kn := min(blockK, s.cols-k0)
+			w.unpackBlock(sc.unpack, sc.rows, from, to, k0, kn)
+			// The block starts at panel `from`: shift columns so that panel 0 of the call is that one.
+			b.kernel.multiplyBlock(s.rows, kn, s.data[k0:], s.cols, sc.unpack, kn*panelWidth, d.cols-from*panelWidth, 0, to-from, d.data[from*panelWidth:], d.cols, accumulate || k0 > 0, sc.edge[:])
 		}
 	})
 }

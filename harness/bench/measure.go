@@ -30,6 +30,9 @@ type Contestant struct {
 	// Report, set instead of Run, does one operation and says itself how many
 	// seconds it took: for programs that measure themselves.
 	Report func() (seconds float64, err error)
+	// Warm, if set, is what warms Run up; a measurement is then one operation.
+	// It is for operations that last long.
+	Warm func() error
 }
 
 // Timing says how contestants are measured.
@@ -94,7 +97,12 @@ func Measure(ctx context.Context, list []Contestant, t Timing) ([]Sample, error)
 	for i := range list {
 		c := &list[i]
 		samples[i] = Sample{Name: c.Name, Work: c.Work, Ops: 1}
-		if c.Report != nil {
+		if c.Warm != nil {
+			if err := c.Warm(); err != nil {
+				return nil, wrap(c.Name, err)
+			}
+		}
+		if c.Report != nil || c.Warm != nil {
 			continue
 		}
 		ops := 1

@@ -39,6 +39,6 @@ func Options(b spec.Boundary) compress.Options {
 	return compress.Options{
 		Threshold: b.Tau, MaxActivationBits: b.MaxActivationBits, Delta: b.Delta,
 		Search: b.Search, StopRule: b.StopRule, Comparison: b.Comparison, LowerBound: b.LowerBound, Granularity: b.Granularity,
-		AboveType: b.AboveType, SparseIndex: b.SparseIndex, ScaleType: b.ScaleType,
+		AboveType: b.AboveType, SparseIndex: b.SparseIndex, ScaleType: b.ScaleType, Restore: "center",
 	}
 }

@@ -45,10 +45,12 @@ func Codec(ctx context.Context, o CodecOptions) (*Report, error) {
 	sizes, speeds := codecTables(o.Timing)
 	for i := range o.Inputs {
 		a := &o.Inputs[i]
-		if slices.ContainsFunc(o.Codecs, trained) && a.Divide() {
-			r.Notes = append(r.Notes, fmt.Sprintf("%s: trained on its first %d rows, measured on the other %d.", a.Name, a.Train.Rows, a.Rows.Rows))
-		} else if a.Train.Rows > 0 && slices.ContainsFunc(o.Codecs, trained) {
-			r.Notes = append(r.Notes, fmt.Sprintf("%s: trained on %d other rows, measured on %d.", a.Name, a.Train.Rows, a.Rows.Rows))
+		if slices.ContainsFunc(o.Codecs, trained) {
+			note, err := trainingNote(a, o.Readings.Tables)
+			if err != nil {
+				return nil, err
+			}
+			r.Notes = append(r.Notes, note)
 		}
 		for ti, tau := range o.Tau {
 			for bi, bits := range o.Bits {
@@ -117,6 +119,22 @@ func Codec(ctx context.Context, o CodecOptions) (*Report, error) {
 	}
 	r.Notes = append(r.Notes, "huff0 codes blocks of 128 KiB in four streams, zstd runs at its default level; both and fse send a table with every block or stream.")
 	return r, nil
+}
+
+// trainingNote divides the rows of a where nothing else is there to train on,
+// and says where trained tables come from.
+func trainingNote(a *Activations, tables *compress.Tables) (string, error) {
+	switch {
+	case tables != nil && tables.Cols() != a.Rows.Cols:
+		return "", fmt.Errorf("%s has rows of %d values, the tables are for %d", a.Name, a.Rows.Cols, tables.Cols())
+	case tables != nil:
+		return fmt.Sprintf("%s: split1 has the tables given.", a.Name), nil
+	case a.Divide():
+		return fmt.Sprintf("%s: split1 is trained on the first %d rows; all codecs are measured on the other %d.", a.Name, a.Train.Rows, a.Rows.Rows), nil
+	case a.Train.Rows > 0:
+		return fmt.Sprintf("%s: split1 is trained on %d other rows.", a.Name, a.Train.Rows), nil
+	}
+	return fmt.Sprintf("%s: split1 has its built-in tables, %d rows are too few to train on some and measure on others.", a.Name, a.Rows.Rows), nil
 }
 
 // point is one input with one setting of the quantiser.

@@ -42,9 +42,16 @@ func Rivals() (names []string) {
 	return names
 }
 
-// rivalBlock is the size of a block of huff0 in bytes: that of zstd, for which
-// it was made. It codes at most twice as many at once.
+// rivalBlock is about the size of a block of huff0 in bytes: that of zstd, for
+// which it was made. It codes at most twice as many at once.
 const rivalBlock = 128 << 10
+
+// rivalPart is the size of the equal blocks of n symbols: no small rest, which
+// huff0 would refuse.
+func rivalPart(n int) int {
+	blocks := max(1, (n+rivalBlock/2)/rivalBlock)
+	return (n + blocks - 1) / blocks
+}
 
 // errNotCoded says that a coder leaves the symbols as they are.
 var errNotCoded = errors.New("the coder finds the symbols incompressible")
@@ -58,7 +65,7 @@ func newHuff0() (*coder, error) {
 		name: "huff0",
 		encode: func(symbols []byte) ([][]byte, error) {
 			blocks = blocks[:0]
-			for part := range slices.Chunk(symbols, rivalBlock) {
+			for part := range slices.Chunk(symbols, rivalPart(len(symbols))) {
 				if len(blocks) == len(scratch) {
 					scratch = append(scratch, &huff0.Scratch{Reuse: huff0.ReusePolicyNone})
 				}
@@ -81,7 +88,7 @@ func newHuff0() (*coder, error) {
 					return nil, err
 				}
 				table = s
-				at, size := len(out), min(rivalBlock, n-len(out))
+				at, size := len(out), min(rivalPart(n), n-len(out))
 				if _, err := s.Decoder().Decompress4X(out[at:at:at+size], rest); err != nil {
 					return nil, err
 				}

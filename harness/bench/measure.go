@@ -62,8 +62,8 @@ const maxOps = 1 << 30
 // Measure warms every contestant up, finds for each how many operations last
 // t.Least, and then measures them in turn for t.Rounds rounds, so that a
 // disturbance of the machine hits rivals alike. Garbage is collected before
-// each measurement and not during it. Errors name the contestant. Cancelling
-// ctx stops between measurements.
+// each round and not during it. Errors name the contestant. Cancelling ctx stops
+// between measurements.
 func Measure(ctx context.Context, list []Contestant, t Timing) ([]Sample, error) {
 	if t.Rounds < 1 {
 		return nil, fmt.Errorf("%d rounds, expected at least 1", t.Rounds)
@@ -76,12 +76,11 @@ func Measure(ctx context.Context, list []Contestant, t Timing) ([]Sample, error)
 	if t.Threads > 0 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(t.Threads))
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	once := func(c *Contestant, ops int) (float64, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		runtime.GC()
-		defer debug.SetGCPercent(debug.SetGCPercent(-1))
 		if c.Report != nil {
 			s, err := c.Report()
 			if err == nil && !(s > 0 && !math.IsInf(s, 1)) {
@@ -95,6 +94,7 @@ func Measure(ctx context.Context, list []Contestant, t Timing) ([]Sample, error)
 	}
 	samples := make([]Sample, len(list))
 	for i := range list {
+		runtime.GC()
 		c := &list[i]
 		samples[i] = Sample{Name: c.Name, Work: c.Work, Ops: 1}
 		if c.Warm != nil {
@@ -125,6 +125,7 @@ func Measure(ctx context.Context, list []Contestant, t Timing) ([]Sample, error)
 		samples[i].Ops = ops
 	}
 	for range t.Rounds {
+		runtime.GC()
 		for i := range list {
 			s, err := once(&list[i], samples[i].Ops)
 			if err != nil {

@@ -1,14 +1,36 @@
 package bench
 
-import "splitbench/compress"
+import (
+	"fmt"
+
+	"splitbench/compress"
+)
 
 // ownCoders returns this project's coder of symbols 0..31.
 func ownCoders() []*coder { return nil }
 
 // trained says that a codec has tables made from other rows than it sends.
-func trained(string) bool { return false }
+func trained(name string) bool { return name == "split1" }
 
-// newCodec returns the codec of that name for the rows of a.
-func newCodec(name string, _ *Activations, o compress.Options) (compress.Codec, error) {
+// newCodec returns the codec of that name for the rows of a. One that is
+// trained takes o.Tables where they are set, else learns from a.Train, else has
+// the tables that are built in.
+func newCodec(name string, a *Activations, o compress.Options) (compress.Codec, error) {
+	if !trained(name) {
+		o.Tables = nil
+		return compress.NewCodec(name, o)
+	}
+	if o.Tables == nil && a.Train.Rows > 0 {
+		t, err := compress.NewTrainer(a.Rows.Cols, o)
+		if err != nil {
+			return nil, err
+		}
+		if err := t.Add(a.Train); err != nil {
+			return nil, fmt.Errorf("%s: rows to train on: %w", a.Name, err)
+		}
+		if o.Tables, err = t.Tables(); err != nil {
+			return nil, fmt.Errorf("%s: rows to train on: %w", a.Name, err)
+		}
+	}
 	return compress.NewCodec(name, o)
 }

@@ -129,7 +129,7 @@ func parseSize(flag, text string) (rows, cols int, err error) {
 func newBenchCodec(s streams) *cobra.Command {
 	var f benchFlags
 	var inputs, codecs, rivals []string
-	var synthetic, train string
+	var synthetic, train, tables string
 	var seed uint64
 	var taus []float64
 	var bits []int
@@ -188,6 +188,14 @@ not measured.`,
 			if err != nil {
 				return err
 			}
+			if tables != "" {
+				if train != "" {
+					return usagef("--tables and --train are two ways to the same tables, expected one")
+				}
+				if o.Readings.Tables, err = openTables(tables); err != nil {
+					return err
+				}
+			}
 			var other bench.Activations
 			if train != "" {
 				if len(inputs) == 0 {
@@ -222,6 +230,7 @@ not measured.`,
 	fl := c.Flags()
 	fl.StringArrayVar(&inputs, "input", nil, "stored activations: FILE.safetensors[:TENSOR]")
 	fl.StringVar(&train, "train", "", "other rows of the same origin to train tables on: FILE.safetensors[:TENSOR]")
+	fl.StringVar(&tables, "tables", "", "file of tables for the codecs that are trained, in place of training")
 	fl.StringVar(&synthetic, "synthetic", "128x4096", "size of the synthetic activations, ROWSxCOLUMNS; given beside --input, they are measured too")
 	fl.Uint64Var(&seed, "seed", 1, "seed of the synthetic activations")
 	fl.StringSliceVar(&codecs, "codec", compress.CodecNames(), "codecs: "+strings.Join(compress.CodecNames(), ", "))
@@ -527,4 +536,17 @@ func loadHellaSwag(o *bench.CPUOptions, dir, tokenizerPath string, documents int
 	}
 	return fmt.Sprintf("hellaswag: the first %d of %d documents, protocol %s, tokenizer of %d tokens%s; weights are random, so scores mean nothing.",
 		len(o.HellaSwag.Data.Docs), o.HellaSwag.Data.Total, tasks.JointBOS, o.HellaSwag.Tokenizer.Size(), ids), nil
+}
+
+// openTables reads a file of trained tables.
+func openTables(path string) (*compress.Tables, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	t, err := compress.ParseTables(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return t, nil
 }

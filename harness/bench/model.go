@@ -162,16 +162,24 @@ func (r random) fill(dst []float32, from, to int) error {
 	scale := float32(math.Sqrt(3/float64(r.in))) / (1 << 31)
 	for i := from; i < to; i++ {
 		row := dst[(i-from)*r.in : (i-from+1)*r.in]
-		state := (r.seed<<32 ^ uint64(i)) * 0x9e3779b97f4a7c15
+		// A stream per row, from its own place: rows are no shifted copies.
+		state := splitMix(splitMix(r.seed) + uint64(i))
 		for j := range row {
-			// SplitMix64 (Steele, Lea, Flood 2014).
-			state += 0x9e3779b97f4a7c15
-			z := (state ^ state>>30) * 0xbf58476d1ce4e5b9
-			z = (z ^ z>>27) * 0x94d049bb133111eb
-			row[j] = float32(float32(int32(z>>32)) * scale)
+			state += golden
+			row[j] = float32(float32(int32(splitMix(state)>>32)) * scale)
 		}
 	}
 	return nil
+}
+
+// golden is the increment of SplitMix64: 2^64 over the golden ratio.
+const golden = 0x9e3779b97f4a7c15
+
+// splitMix is the output function of SplitMix64 (Steele, Lea, Flood 2014).
+func splitMix(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
 }
 
 // pack quantises the map.

@@ -411,7 +411,7 @@ becomes the number of threads.`,
 						left = fmt.Sprintf("hellaswag is left out: a %s model takes long, ask for it with --hellaswag or --measure.", sh.Name)
 					}
 				}
-				if _, ok := lookupEnv(sharedVariable); left == "" && !asked && !ok {
+				if shared, _ := lookupEnv(sharedVariable); left == "" && !asked && shared == "" {
 					left = "hellaswag is left out: no data, name it with --hellaswag or $" + sharedVariable + "."
 				}
 				if left != "" {
@@ -486,8 +486,8 @@ func parseRival(command, pattern, pass string, measure []string) (r bench.Rival,
 // loadHellaSwag reads the documents and the tokenizer, and says which it took.
 func loadHellaSwag(o *bench.CPUOptions, dir, tokenizerPath string, documents int) (note string, err error) {
 	if dir == "" {
-		shared, ok := lookupEnv(sharedVariable)
-		if !ok {
+		shared, _ := lookupEnv(sharedVariable)
+		if shared == "" {
 			return "", usagef("hellaswag: no data, name it with --hellaswag or $%s", sharedVariable)
 		}
 		dir = filepath.Join(shared, "data")

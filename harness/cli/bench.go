@@ -235,7 +235,7 @@ not measured.`,
 	fl.Uint64Var(&seed, "seed", 1, "seed of the synthetic activations")
 	fl.StringSliceVar(&codecs, "codec", compress.CodecNames(), "codecs: "+strings.Join(compress.CodecNames(), ", "))
 	fl.StringSliceVar(&rivals, "rival", bench.Rivals(), "entropy coders to compare with: "+strings.Join(bench.Rivals(), ", ")+", or \"\" for none")
-	fl.Float64SliceVar(&taus, "tau", []float64{1, 5, 10}, "thresholds tau (`floats`)")
+	fl.Float64SliceVar(&taus, "tau", []float64{1, 5, 10}, "`thresholds` tau")
 	fl.Lookup("tau").DefValue = "[1,5,10]"
 	fl.IntSliceVar(&bits, "max-activation-bits", []int{2, 3, 4, 8}, "widths Qa-bar in bits, sign included")
 	fl.IntVar(&streams, "symbols", streams, "length of the long symbol streams")

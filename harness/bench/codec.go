@@ -79,8 +79,8 @@ func Codec(ctx context.Context, o CodecOptions) (*Report, error) {
 		}
 	}
 	r.Tables = append(r.Tables, sizes, speeds)
-	if len(coders) == 0 {
-		return r, nil
+	if len(coders) == 1 {
+		return r, nil // no rival to compare with
 	}
 	symbols := o.Streams
 	if symbols == 0 {
@@ -108,16 +108,13 @@ func Codec(ctx context.Context, o CodecOptions) (*Report, error) {
 	}
 	against := "huff0"
 	if !slices.Contains(o.Rivals, against) {
-		against = coders[0].name
-		if len(o.Rivals) > 0 {
-			against = o.Rivals[0]
-		}
+		against = o.Rivals[0]
 	}
 	o.step("entropy coders")
 	if err := r.measureCoders(ctx, coders, streams, against, o.Timing); err != nil {
 		return nil, err
 	}
-	r.Notes = append(r.Notes, "huff0 codes blocks of 128 KiB in four streams, zstd runs at its default level; both and fse send a table with every block or stream.")
+	r.Notes = append(r.Notes, "huff0 codes blocks of 128 KiB in four streams, zstd runs at its default level; all coders send their tables with every block or stream.")
 	return r, nil
 }
 

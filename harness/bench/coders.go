@@ -305,7 +305,7 @@ func (r *Report) measureCoders(ctx context.Context, coders []*coder, streams []s
 
 // openCoders returns our coder and the rivals of those names.
 func openCoders(names []string) (list []*coder, err error) {
-	list = append(list, ownCoders()...)
+	list = append(list, ownCoder())
 	for _, name := range names {
 		i := slices.Index(Rivals(), name)
 		if i < 0 {

@@ -182,16 +182,13 @@ func laneBlock(states *[laneLimit]uint32, i, lanes int) *[blockLanes]uint32 {
 func (m *laneModel) pushStart(states []uint32, symbols, contexts []byte) int {
 	all := rounds(len(symbols), len(states))
 	left := all
-	for left > 0 {
-		if done := m.pushStartVector(states, symbols, contexts, left); done > 0 {
-			left -= done
-			if left == 0 {
-				break
-			}
-		}
-		if !m.pushStartRound(states, symbols, contexts, left-1) {
-			break
-		}
+	if len(symbols)%len(states) != 0 && m.pushStartRound(states, symbols, contexts, left-1) {
+		left--
+	}
+	if left*len(states) <= len(symbols) {
+		left -= m.pushStartVector(states, symbols, contexts, left)
+	}
+	for left > 0 && m.pushStartRound(states, symbols, contexts, left-1) {
 		left--
 	}
 	return all - left

@@ -1,3 +1,5 @@
+//go:build !amd64 || noasm
+
 package compress
 
 // laneTables is empty without vector kernels.

@@ -1,0 +1,444 @@
+package main
+
+import "fmt"
+
+// Offsets into laneTables of lanes_amd64.go, in bytes.
+const (
+	offWide    = 0                // [7][32]uint16: starts of the groups of 4 symbols after the first, by context
+	offBounds  = offWide + 7*64   // [5][32]uint16: starts of the symbols of a group and its end, by groupIndex
+	offQuarter = offBounds + 5*64 // [32]uint16: starts of the quarters after the first
+	offSplit   = offQuarter + 64  // [3][32]uint16: in a quarter, by quarter
+	offHalf    = offSplit + 3*64  // [32]uint16: in a half of that, by sixteenth
+	offFreq    = offHalf + 64     // [32]uint16: by symbol, context 0
+	offStart   = offFreq + 64     // [32]uint16
+	offEncode  = offStart + 64    // [4][128]uint16: the words of encodeFields
+	encodeSize = 4 * 64           // bytes of one of them
+)
+
+// Lanes returns the text of lanes_amd64.s.
+func Lanes() string {
+	e := newEmitter()
+	var even, odd, low, high, slide []uint16
+	for i := range uint16(32) {
+		even = append(even, 2*i)
+		odd = append(odd, 2*i+1)
+		low = append(low, i/2+32*(i%2))
+		high = append(high, 16+i/2+32*(i%2))
+	}
+	for i := range uint16(64) {
+		slide = append(slide, i%32)
+	}
+	e.words("evenWords", even)
+	e.words("oddWords", odd)
+	e.words("joinLow", low)
+	e.words("joinHigh", high)
+	e.words("slide", slide)
+	e.words("pairHalves", []uint16{0, 0, 4, 0, 1, 0, 5, 0, 2, 0, 6, 0, 3, 0, 7, 0}) // of 32 bits
+	for _, k := range laneKernels() {
+		k.decode(e)
+		if k.start {
+			k.decodeStart(e)
+		}
+	}
+	for _, k := range laneKernels() {
+		k.encode(e)
+		if k.start {
+			k.encodeStart(e)
+		}
+	}
+	return e.String()
+}
+
+// laneKernel is one shape of the loops: groups of 32 lanes, a partial group, one
+// context or four, at most 16 or 32 symbols.
+type laneKernel struct {
+	groups   int
+	partial  bool // only the first lanes of the group take part
+	contexts bool
+	wide     bool // more than 16 symbols
+	start    bool // also without words
+}
+
+func laneKernels() (ks []laneKernel) {
+	for _, contexts := range []bool{false, true} {
+		for _, wide := range []bool{false, true} {
+			for _, groups := range []int{1, 2, 3} {
+				ks = append(ks, laneKernel{groups: groups, contexts: contexts, wide: wide})
+			}
+			ks = append(ks, laneKernel{groups: 1, partial: true, contexts: contexts, wide: wide, start: true})
+		}
+	}
+	return ks
+}
+
+// name returns the kernel's name: lanes, contexts, symbols.
+func (k laneKernel) name(verb string) string {
+	lanes := fmt.Sprint(32 * k.groups)
+	if k.partial {
+		lanes = "Few"
+	}
+	contexts, symbols := 1, 16
+	if k.contexts {
+		contexts = 4
+	}
+	if k.wide {
+		symbols = 32
+	}
+	return fmt.Sprintf("%s%sx%dx%davx512", verb, lanes, contexts, symbols)
+}
+
+// maskLanes sets K6 to the lanes that take part and K4, K5 to its halves. It
+// needs the number of lanes in CX.
+func maskLanes(e *emitter) {
+	e.f("MOVL $-1, AX")
+	e.f("BZHIL CX, AX, AX")
+	e.f("KMOVD AX, K6")
+	e.f("KMOVW AX, K4")
+	e.f("SHRL $16, AX")
+	e.f("KMOVW AX, K5")
+}
+
+func (k laneKernel) decode(e *emitter)      { k.decodeLoop(e, true) }
+func (k laneKernel) decodeStart(e *emitter) { k.decodeLoop(e, false) }
+
+// decodeTables are the registers that a group reads.
+type decodeTables struct {
+	slotMask, one string
+	// Of the search by differences.
+	first                    []string // starts of the groups; empty where they depend on the context
+	bounds                   []string
+	three, largest           string
+	bit13, bit14, bits12to13 string
+	spread                   string
+	zero                     string
+	// Of the search by comparisons.
+	quarter, split []string
+	half           string
+	freq, start    string
+}
+
+// decodeLoop writes a decoder. A state is two words, high and low, in vectors of
+// 32 lanes, so that a search, a lookup and a renormalisation are single
+// operations on 32 lanes:
+//
+//	slot = low & 4095, found among the starts of the symbols;
+//	x>>12 = yh<<16 + yl; x = freq*(x>>12) + slot - start.
+//
+// A lane takes a word when its high word is 0: the low word moves up and the
+// next word comes in below.
+//
+// One group of 32 lanes waits for its own results, so its search takes the
+// shortest way (searchDifferences). Several groups of one context fill the time
+// and take the one of the fewest operations (searchComparisons).
+func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
+	verb := "laneDecode"
+	if !renormalise {
+		verb = "laneDecodeStart"
+	}
+	e.function(k.name(verb), "(states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *laneTables) (left, used int)",
+		"states DI", "symbols SI", "contexts R8", "words BX", "room R9", "rounds R10", "lanes CX", "t R11", "left", "used")
+	e.registers("Z", 0, 31)
+	var t decodeTables
+	load := func(off int) string {
+		r := e.take()
+		e.f("VMOVDQU64 %d(R11), %s", off, r)
+		return r
+	}
+	repeat := func(off int) string {
+		r := e.take()
+		e.f("VPBROADCASTW %d(R11), %s", off, r)
+		return r
+	}
+	constant := func(v int) string {
+		r := e.take()
+		e.f("MOVL $%d, AX", v)
+		e.f("VPBROADCASTW AX, %s", r)
+		return r
+	}
+	t.slotMask, t.one = constant(4095), constant(1)
+	compare := !k.contexts && k.groups > 1
+	if compare {
+		for i := range 3 {
+			t.quarter = append(t.quarter, repeat(offQuarter+2*i))
+			t.split = append(t.split, load(offSplit+64*i))
+		}
+		if k.wide {
+			t.half = load(offHalf)
+		}
+		t.freq, t.start = load(offFreq), load(offStart)
+	} else {
+		for i := range 5 {
+			t.bounds = append(t.bounds, load(offBounds+64*i))
+		}
+		t.three, t.largest = constant(3), constant(k.alphabet()-1)
+		t.bit13, t.bits12to13 = constant(1<<13), constant(3<<12)
+		if k.wide {
+			t.bit14 = constant(1 << 14)
+		}
+		if k.contexts {
+			t.spread = constant(1<<11 | 1<<14)
+		}
+		if !k.contexts {
+			t.zero = e.take()
+			e.f("VPXORQ %[1]s, %[1]s, %[1]s", t.zero)
+			for i := range k.firsts() {
+				t.first = append(t.first, repeat(offWide+64*i))
+			}
+		}
+	}
+	if k.partial {
+		maskLanes(e)
+	}
+	e.f("XORL DX, DX")
+	var high, low []string
+	even, odd := e.take(), e.take()
+	e.f("VMOVDQU64 evenWords<>(SB), %s", even)
+	e.f("VMOVDQU64 oddWords<>(SB), %s", odd)
+	for g := range k.groups {
+		h, l := e.take(), e.take()
+		e.f("VMOVDQU64 %d(DI), %s", 128*g, l)
+		e.f("VMOVDQA64 %s, %s", l, h)
+		e.f("VPERMT2W %d(DI), %s, %s", 128*g+64, even, l)
+		e.f("VPERMT2W %d(DI), %s, %s", 128*g+64, odd, h)
+		high, low = append(high, h), append(low, l)
+	}
+	e.give(even, odd)
+	e.label("loop")
+	e.f("TESTQ R10, R10")
+	e.jump("JZ", "done")
+	if renormalise {
+		e.f("CMPQ DX, R9")
+		e.jump("JGT", "done")
+	}
+	for g := range k.groups {
+		slot := e.take()
+		e.f("VPANDQ %s, %s, %s", t.slotMask, low[g], slot)
+		var symbol, freq, rest string
+		if compare {
+			symbol, freq, rest = k.searchComparisons(e, &t, slot)
+		} else {
+			symbol, freq, rest = k.searchDifferences(e, &t, g, slot)
+		}
+		k.decodeGroup(e, &t, g, high[g], low[g], symbol, freq, rest, renormalise)
+	}
+	step := fmt.Sprintf("$%d", 32*k.groups)
+	if k.partial {
+		step = "CX"
+	}
+	e.f("ADDQ %s, SI", step)
+	if k.contexts {
+		e.f("ADDQ %s, R8", step)
+	}
+	e.f("DECQ R10")
+	e.jump("JMP", "loop")
+	e.label("done")
+	for g := range k.groups {
+		joinLow, joinHigh := e.take(), e.take()
+		e.f("VMOVDQU64 joinLow<>(SB), %s", joinLow)
+		e.f("VMOVDQU64 joinHigh<>(SB), %s", joinHigh)
+		e.f("VPERMI2W %s, %s, %s", high[g], low[g], joinLow)
+		e.f("VPERMI2W %s, %s, %s", high[g], low[g], joinHigh)
+		if k.partial {
+			e.f("VMOVDQU32 %s, K4, %d(DI)", joinLow, 128*g)
+			e.f("VMOVDQU32 %s, K5, %d(DI)", joinHigh, 128*g+64)
+		} else {
+			e.f("VMOVDQU64 %s, %d(DI)", joinLow, 128*g)
+			e.f("VMOVDQU64 %s, %d(DI)", joinHigh, 128*g+64)
+		}
+		e.give(joinLow, joinHigh)
+	}
+	e.f("MOVQ R10, left+64(FP)")
+	e.f("MOVQ DX, used+72(FP)")
+	e.f("VZEROUPPER")
+	e.f("RET")
+}
+
+// alphabet returns the number of symbols that the tables have room for.
+func (k laneKernel) alphabet() int {
+	if k.wide {
+		return 32
+	}
+	return 16
+}
+
+// firsts returns the number of groups of 4 symbols after the first.
+func (k laneKernel) firsts() int { return k.alphabet()/4 - 1 }
+
+// The functions of VPTERNLOGD $f, c, b, dst that are used.
+const (
+	xor3      = 0x96 // dst ^ b ^ c
+	keepWhere = 0xe4 // c ? dst : b
+	takeWhere = 0xd8 // c ? b : dst
+)
+
+// searchDifferences finds the symbol of the slot from the differences of the
+// slot and the starts; no operation goes through a mask register. The signs of
+// the differences from the starts of the groups of 4 symbols give the group: n of
+// them are negative, and, as the starts rise, bit 0 of n is the parity of all
+// signs, bit 1 that of every second and bit 2 that of every fourth. Bits 12 to 15
+// of a difference all are its sign, which leaves room to join the bits of n and
+// of the context in one word, groupIndex = the word >> 11:
+//
+//	bit 0: low bit of the context, bits 1-3: n, bit 4: high bit of the context;
+//	with at most 16 symbols bit 3 repeats bit 0.
+//
+// In the group, slot - start is the least of the differences from its starts,
+// taken as unsigned, and slot - end the greatest, so that their difference is
+// the frequency.
+func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot string) (symbol, freq, rest string) {
+	ternary := func(f int, c, b, dst string) { e.f("VPTERNLOGD $0x%02x, %s, %s, %s", f, c, b, dst) }
+	join, first := t.zero, t.first
+	if k.contexts {
+		context := e.take()
+		if k.partial {
+			e.f("VPMOVZXBW.Z (R8), K6, %s", context)
+		} else {
+			e.f("VPMOVZXBW %d(R8), %s", 32*g, context)
+		}
+		for i := range k.firsts() {
+			first = append(first, e.take())
+			e.f("VPERMW %d(R11), %s, %s", offWide+64*i, context, first[i])
+		}
+		e.f("VPMULLW %s, %s, %s", t.spread, context, context)
+		join = context
+	}
+	var d []string
+	for i := range first {
+		d = append(d, e.take())
+		e.f("VPSUBW %s, %s, %s", first[i], slot, d[i])
+		if k.contexts {
+			e.give(first[i])
+		}
+	}
+	index := d[0]
+	ternary(xor3, d[2], d[1], index)
+	if k.wide {
+		ternary(xor3, d[6], d[5], d[4])
+		ternary(xor3, d[4], d[3], index)
+		ternary(xor3, d[5], d[3], d[1])
+		ternary(keepWhere, t.bit14, join, d[3])
+		if k.contexts {
+			e.give(join)
+		}
+		join = d[3]
+		e.give(d[4], d[5], d[6])
+	}
+	ternary(takeWhere, t.bit13, d[1], index)
+	ternary(keepWhere, t.bits12to13, join, index)
+	if join != t.zero {
+		e.give(join)
+	}
+	e.give(d[1], d[2])
+	e.f("VPSRLW $11, %s, %s", index, index)
+	b := make([]string, 5)
+	for i := range b {
+		b[i] = e.take()
+		e.f("VPERMW %s, %s, %s", t.bounds[i], index, b[i])
+	}
+	for i := range b {
+		e.f("VPSUBW %s, %s, %s", b[i], slot, b[i])
+	}
+	parity, least, most := e.take(), e.take(), e.take()
+	e.f("VPMINUW %s, %s, %s", b[0], b[1], least)
+	e.f("VPMINUW %s, %s, %s", b[2], b[3], parity)
+	e.f("VPMAXUW %s, %s, %s", b[1], b[2], most)
+	e.f("VPMAXUW %s, %s, %s", b[3], b[4], b[4])
+	e.f("VPMINUW %s, %s, %s", parity, least, least)
+	e.f("VPMAXUW %s, %s, %s", b[4], most, most)
+	e.f("VPSUBW %s, %s, %s", most, least, most)
+	// The symbol, off the way of the state: m of the differences in the group
+	// are negative, so it is the largest symbol less 4n + m.
+	ternary(xor3, b[3], b[2], b[1])
+	ternary(takeWhere, t.bit13, b[2], b[1])
+	e.f("VPSRLW $12, %s, %s", b[1], b[1])
+	e.f("VPADDW %s, %s, %s", index, index, index)
+	ternary(takeWhere, t.three, b[1], index)
+	e.f("VPANDNQ %s, %s, %s", t.largest, index, index)
+	symbol = index
+	e.give(b...)
+	e.give(parity, slot)
+	return symbol, most, least
+}
+
+// searchComparisons finds the symbol of the slot in three steps: the quarter of
+// the alphabet, in it the quarter (of 4 or 8 symbols) by three comparisons each,
+// and with more than 16 symbols the half.
+func (k laneKernel) searchComparisons(e *emitter, t *decodeTables, slot string) (symbol, freq, rest string) {
+	const ge = 5
+	index := e.take()
+	for i := range 3 {
+		e.f("VPCMPUW $%d, %s, %s, K%d", ge, t.quarter[i], slot, i+1)
+	}
+	e.f("VMOVDQU16.Z %s, K1, %s", t.one, index)
+	e.f("VPADDW %s, %s, K2, %s", t.one, index, index)
+	e.f("VPADDW %s, %s, K3, %s", t.one, index, index)
+	bound := e.take()
+	for i := range 3 {
+		e.f("VPERMW %s, %s, %s", t.split[i], index, bound)
+		e.f("VPCMPUW $%d, %s, %s, K%d", ge, bound, slot, i+1)
+	}
+	e.f("VPSLLW $2, %s, %s", index, index)
+	for i := range 3 {
+		e.f("VPADDW %s, %s, K%d, %s", t.one, index, i+1, index)
+	}
+	if k.wide {
+		e.f("VPERMW %s, %s, %s", t.half, index, bound)
+		e.f("VPCMPUW $%d, %s, %s, K1", ge, bound, slot)
+		e.f("VPADDW %s, %s, %s", index, index, index)
+		e.f("VPADDW %s, %s, K1, %s", t.one, index, index)
+	}
+	freq = e.take()
+	e.f("VPERMW %s, %s, %s", t.freq, index, freq)
+	e.f("VPERMW %s, %s, %s", t.start, index, bound)
+	e.f("VPSUBW %s, %s, %s", bound, slot, bound)
+	e.give(slot)
+	return index, freq, bound
+}
+
+// decodeGroup writes the rest of a round of 32 lanes: the symbols, the new states
+// and the words.
+func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low, symbol, freq, rest string, renormalise bool) {
+	const lt = 1
+	bytes := "Y" + symbol[1:]
+	e.f("VPMOVWB %s, %s", symbol, bytes)
+	if k.partial {
+		e.f("VMOVDQU8 %s, K6, (SI)", bytes)
+	} else {
+		e.f("VMOVDQU64 %s, %d(SI)", bytes, 32*g)
+	}
+	e.give(symbol)
+	yl, yh := e.take(), e.take()
+	e.f("VPSHLDW $4, %s, %s, %s", low, high, yl)
+	e.f("VPSRLW $12, %s, %s", high, yh)
+	if renormalise {
+		mask := ""
+		if k.partial {
+			mask = "K6, "
+		}
+		e.f("VPTESTNMW %s, %s, %sK1", yh, yh, mask)
+	}
+	e.f("VPMULLW %s, %s, %s", yl, freq, low)
+	e.f("VPMULHUW %s, %s, %s", yl, freq, high)
+	e.f("VPMULLW %s, %s, %s", yh, freq, yh)
+	e.f("VPADDW %s, %s, %s", rest, low, low)
+	e.f("VPCMPUW $%d, %s, %s, K3", lt, rest, low) // carry
+	if renormalise {
+		// The state is below 65536 when no product of high parts is above 0
+		// and the low ones have no carry.
+		e.f("VPTESTNMW %s, %s, K1, K1", high, high)
+		e.f("KANDND K1, K3, K2")
+	}
+	e.f("VPADDW %s, %s, %s", yh, high, high)
+	e.f("VPADDW %s, %s, K3, %s", t.one, high, high)
+	if renormalise {
+		words := e.take()
+		e.f("VMOVDQU64 (BX)(DX*1), %s", words)
+		e.f("VMOVDQU16 %s, K2, %s", low, high)
+		e.f("VPEXPANDW %s, K2, %s", words, low)
+		e.f("KMOVD K2, AX")
+		e.f("POPCNTL AX, AX")
+		e.f("LEAQ (DX)(AX*2), DX")
+		e.give(words)
+	}
+	e.give(yl, yh, freq, rest)
+}

@@ -1,0 +1,204 @@
+package compress
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/huff0"
+)
+
+// huffBlocks codes long streams with huff0, which takes blocks of up to 128 KiB.
+type huffBlocks struct {
+	enc, dec huff0.Scratch
+	blocks   [][]byte // compressed, table first
+	sizes    []int
+}
+
+const huffBlock = 128 << 10
+
+func (h *huffBlocks) encode(b *testing.B, syms []byte) {
+	h.blocks, h.sizes = h.blocks[:0], h.sizes[:0]
+	for len(syms) > 0 {
+		n := min(len(syms), huffBlock)
+		h.enc.Reuse = huff0.ReusePolicyNone
+		out, _, err := huff0.Compress4X(syms[:n], &h.enc)
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.blocks = append(h.blocks, out)
+		h.sizes = append(h.sizes, n)
+		h.enc.Out = make([]byte, 0, cap(out))
+		syms = syms[n:]
+	}
+}
+
+// encodeAgain encodes without keeping the blocks.
+func (h *huffBlocks) encodeAgain(b *testing.B, syms []byte) {
+	for len(syms) > 0 {
+		n := min(len(syms), huffBlock)
+		if _, _, err := huff0.Compress4X(syms[:n], &h.enc); err != nil {
+			b.Fatal(err)
+		}
+		syms = syms[n:]
+	}
+}
+
+func (h *huffBlocks) decode(b *testing.B, dst []byte) {
+	for i, block := range h.blocks {
+		s, rest, err := huff0.ReadTable(block, &h.dec)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Decoder().Decompress4X(dst[:0:h.sizes[i]], rest); err != nil {
+			b.Fatal(err)
+		}
+		dst = dst[h.sizes[i]:]
+	}
+}
+
+// benchModel returns a model and symbols drawn from it, of about 15 or 31
+// symbols and one or four contexts.
+func benchModel(n, alphabet, classes int) (*laneModel, *laneCase) {
+	rng := rand.New(rand.NewPCG(11, uint64(alphabet)))
+	var c laneCase
+	c.classes = classes
+	for class := range classes {
+		sigma := float64(alphabet) / 9 * (1 + .3*float64(class))
+		var counts [256]uint32
+		for _, s := range gaussianSymbols(1<<16, sigma, uint64(class)) {
+			counts[min(max(int(s)-128+alphabet/2, 0), alphabet-1)]++
+		}
+		for s := range alphabet {
+			counts[s]++
+		}
+		var f frequencies
+		f.normalise(&counts)
+		copy(c.freq[class][:], f.freq[:])
+	}
+	// Symbols by frequency only.
+	c.symbols = make([]byte, n)
+	if classes > 1 {
+		c.contexts = make([]byte, n)
+	}
+	for i := range c.symbols {
+		f := &c.freq[0]
+		if classes > 1 {
+			c.contexts[i] = byte(rng.IntN(classes))
+			f = &c.freq[c.contexts[i]]
+		}
+		slot, s := uint16(rng.IntN(probOne)), 0
+		for slot >= f[s] {
+			slot -= f[s]
+			s++
+		}
+		c.symbols[i] = byte(s)
+	}
+	m := new(laneModel)
+	m.build(&c.freq, classes)
+	return m, &c
+}
+
+// race runs the functions in turn and returns the least time of each in seconds.
+func race(least int, fs ...func()) []float64 {
+	best := make([]float64, len(fs))
+	for i, f := range fs {
+		f()
+		best[i] = 1e9
+	}
+	for range least {
+		for i, f := range fs {
+			t := time.Now()
+			f()
+			best[i] = min(best[i], time.Since(t).Seconds())
+		}
+	}
+	return best
+}
+
+// BenchmarkLanesAgainstHuff0 reports the lane coder on a long stream and the
+// ratio to huff0 in the same run, the least of interleaved calls.
+func BenchmarkLanesAgainstHuff0(b *testing.B) {
+	const size = 512 << 10
+	for _, alphabet := range []int{15, 31} {
+		for _, lanes := range []int{32, 64, 96} {
+			b.Run(fmt.Sprintf("symbols%d/lanes%d", alphabet, lanes), func(b *testing.B) {
+				m, c := benchModel(size, alphabet, 1)
+				m.buildSlots()
+				var h huffBlocks
+				h.encode(b, c.symbols)
+				var w wordStack
+				states := make([]uint32, lanes)
+				encode := func() {
+					for k := range states {
+						states[k] = stateLow
+					}
+					w.reset(size)
+					m.push(states, c.symbols, nil, &w)
+				}
+				encode()
+				last := append([]uint32(nil), states...)
+				dst := make([]byte, size)
+				all := rounds(size, lanes)
+				var best []float64
+				for b.Loop() {
+					best = race(100, encode, func() { h.encodeAgain(b, c.symbols) },
+						func() {
+							copy(states, last)
+							if _, ok := m.pop(states, dst, nil, 0, all, w.words(), true); !ok {
+								b.Fatal("words run out")
+							}
+						}, func() { h.decode(b, dst) },
+						func() {
+							copy(states, last)
+							if _, ok := m.popPlain(states, dst, nil, 0, size, w.words(), true); !ok {
+								b.Fatal("words run out")
+							}
+						})
+				}
+				b.ReportMetric(size/best[0]/1e9, "enc_GB/s")
+				b.ReportMetric(best[1]/best[0], "enc/huff0")
+				b.ReportMetric(size/best[2]/1e9, "dec_GB/s")
+				b.ReportMetric(best[3]/best[2], "dec/huff0")
+				b.ReportMetric(best[3]/best[4], "plain_dec/huff0")
+			})
+		}
+	}
+}
+
+// BenchmarkLanesRow times one token of 4096 symbols in 32 lanes.
+func BenchmarkLanesRow(b *testing.B) {
+	const size, lanes = 4096, 32
+	for _, alphabet := range []int{15, 31} {
+		for _, classes := range []int{1, 4} {
+			b.Run(fmt.Sprintf("symbols%d/contexts%d", alphabet, classes), func(b *testing.B) {
+				m, c := benchModel(size, alphabet, classes)
+				var w wordStack
+				states := make([]uint32, lanes)
+				encode := func() {
+					for k := range states {
+						states[k] = stateLow
+					}
+					w.reset(size)
+					m.push(states, c.symbols, c.contexts, &w)
+				}
+				encode()
+				last := append([]uint32(nil), states...)
+				dst := make([]byte, size)
+				var best []float64
+				for b.Loop() {
+					best = race(2000, encode, func() {
+						copy(states, last)
+						if _, ok := m.pop(states, dst, c.contexts, 0, size/lanes, w.words(), true); !ok {
+							b.Fatal("words run out")
+						}
+					})
+				}
+				b.ReportMetric(best[0]*1e6, "enc_µs")
+				b.ReportMetric(best[1]*1e6, "dec_µs")
+				b.ReportMetric((best[0]+best[1])*1e6, "both_µs")
+			})
+		}
+	}
+}

@@ -20,6 +20,19 @@ const (
 	blockLanes   = maxLanes
 )
 
+// laneLoop is an instruction set that the lane coder has loops for; they give the
+// same bits on all.
+type laneLoop uint8
+
+const (
+	lanePlain laneLoop = iota
+	laneAVX2
+	laneAVX512
+)
+
+// laneLoops are the loops in use.
+var laneLoops = availableLaneLoops()[0]
+
 // laneModel holds one table of frequencies per context in the forms that the
 // loops need. It is read-only after build, so that any number of calls may share
 // it; the states and words belong to one call.
@@ -57,8 +70,11 @@ func (m *laneModel) build(freq *[laneContexts][laneSymbols]uint16, classes int) 
 			}
 		}
 	}
-	if !m.buildVector() {
+	if laneLoops == lanePlain {
 		m.buildSlots()
+	} else {
+		m.slots = nil
+		m.buildVector()
 	}
 }
 

@@ -11,9 +11,15 @@ import (
 
 //go:generate go run ./kernelgen
 
-// hasLanes512 says that the lane coder's AVX-512 kernels run here.
-var hasLanes512 = cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL &&
-	cpu.X86.HasAVX512VBMI2 && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT
+// availableLaneLoops returns the loops this CPU can run, fastest first, ending
+// with plain Go.
+func availableLaneLoops() []laneLoop {
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL &&
+		cpu.X86.HasAVX512VBMI2 && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT {
+		return []laneLoop{laneAVX512, lanePlain}
+	}
+	return []laneLoop{lanePlain}
+}
 
 // laneTables are the tables of a laneModel as vectors of 16-bit words. kernelgen
 // knows the offsets of the fields.
@@ -36,12 +42,7 @@ type laneTables struct {
 	encode [4][128]uint16
 }
 
-func (m *laneModel) buildVector() bool {
-	if hasLanes512 {
-		m.vector.build(m)
-	}
-	return hasLanes512
-}
+func (m *laneModel) buildVector() { m.vector.build(m) }
 
 func (t *laneTables) build(m *laneModel) {
 	size := 16 // of the alphabet in the kernels
@@ -299,7 +300,7 @@ func groupKernel(lanes int) int { return lanes / blockLanes }
 // pushVector encodes the symbols from hi-1 down to lo, the first of a round, and
 // returns where it stopped: at lo, or at hi where no kernel runs.
 func (m *laneModel) pushVector(states []uint32, symbols, contexts []byte, lo, hi int, w *wordStack) int {
-	if !hasLanes512 || lo >= hi {
+	if laneLoops != laneAVX512 || lo >= hi {
 		return hi
 	}
 	n := len(states)
@@ -339,7 +340,7 @@ func (m *laneModel) pushKernel(states []uint32, symbols, contexts []byte, at, ro
 // first, until a lane would emit, and returns how many it did.
 func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, before int) int {
 	n := len(states)
-	if !hasLanes512 || n > blockLanes || before == 0 {
+	if laneLoops != laneAVX512 || n > blockLanes || before == 0 {
 		return 0
 	}
 	c, s := m.shape(contexts)
@@ -357,7 +358,7 @@ func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, b
 // popVector decodes symbols lo..hi-1, the first being that of a round, and
 // returns where it stopped, which is lo where no kernel runs and hi otherwise.
 func (m *laneModel) popVector(states []uint32, symbols, contexts []byte, lo, hi int, src []byte, renormalise bool) (at, used int, ok bool) {
-	if !hasLanes512 || lo >= hi {
+	if laneLoops != laneAVX512 || lo >= hi {
 		return lo, 0, true
 	}
 	n := len(states)

@@ -5,7 +5,10 @@ package compress
 // laneTables is empty without vector kernels.
 type laneTables struct{}
 
-func (m *laneModel) buildVector() bool { return false }
+// availableLaneLoops returns the loops this CPU can run, fastest first.
+func availableLaneLoops() []laneLoop { return []laneLoop{lanePlain} }
+
+func (m *laneModel) buildVector() {}
 
 func (m *laneModel) pushVector(states []uint32, symbols, contexts []byte, lo, hi int, w *wordStack) int {
 	return hi

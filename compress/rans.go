@@ -42,6 +42,25 @@ type frequencies struct {
 	freq, start [256]uint16
 }
 
+// countBytes counts the bytes of each value. Four counts of each value, since one
+// waits for the last store to it.
+func countBytes(b []byte) (counts [256]uint32) {
+	var part [4][256]uint32
+	for ; len(b) >= 4; b = b[4:] {
+		part[0][b[0]]++
+		part[1][b[1]]++
+		part[2][b[2]]++
+		part[3][b[3]]++
+	}
+	for _, s := range b {
+		part[0][s]++
+	}
+	for s := range counts {
+		counts[s] = part[0][s] + part[1][s] + part[2][s] + part[3][s]
+	}
+	return counts
+}
+
 // normalise scales counts to frequencies that sum to probOne, each symbol that
 // occurs getting at least 1. Rounding leaves a difference, which goes step by
 // step to the symbol where it costs least; all in integers, the first symbol

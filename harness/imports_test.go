@@ -17,6 +17,7 @@ import (
 var imports = map[string][]string{
 	"compress":                     {},
 	"compress/codectest":           {"compress"},
+	"compress/kernelgen":           {},
 	"sim":                          {},
 	"tasks":                        {},
 	"results":                      {},

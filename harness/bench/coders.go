@@ -218,10 +218,10 @@ func entropyBytes[T byte | int16](symbols []T) float64 {
 func (r *Report) measureCoders(ctx context.Context, coders []*coder, streams []stream, against string, t Timing) error {
 	table := results.Table{
 		Name:  "coders",
-		Title: fmt.Sprintf("Entropy coders on symbol streams, one byte per symbol, one thread. Medians of %d interleaved rounds with quartiles; x %s is the median of the rounds' ratios.", t.Rounds, against),
+		Title: fmt.Sprintf("Entropy coders on symbol streams, one byte per symbol, one thread. Medians of %d interleaved rounds with the best and quartiles; x %s is the median of the rounds' ratios.", t.Rounds, against),
 		Columns: append(plain("Stream", "Coder"),
 			numeric("Symbols", 0), numeric("Bytes", 0), numeric("Over order-0 (%)", 2),
-			numeric("Encode (MB/s)", 0), right("Quartiles"), numeric("Decode (MB/s)", 0), right("Quartiles"),
+			numeric("Encode (MB/s)", 0), right("Best, quartiles"), numeric("Decode (MB/s)", 0), right("Best, quartiles"),
 			numeric("Encode x "+against, 2), numeric("Decode x "+against, 2)),
 	}
 	for _, s := range streams {

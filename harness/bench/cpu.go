@@ -132,16 +132,16 @@ func cpuTables(o *CPUOptions) *tables {
 			Columns: append(plain("Kernel"), numeric("Threads", 0), numeric("Peak (GFLOP/s)", 1), numeric("Read (GB/s)", 1))},
 		gemm: results.Table{Name: GEMM, Title: median + " of products (M, In) x (In, Out): GFLOP/s and, in brackets, the share of the peak. Weights stay in cache where they fit.",
 			Columns: append(plain("Model", "Map", "Weights"), numeric("Out", 0), numeric("In", 0), numeric("Threads", 0))},
-		gemv: results.Table{Name: GEMV, Title: median + " with quartiles of products of one row. The weights lie in memory: copies of more bytes than caches hold are used in turn.",
+		gemv: results.Table{Name: GEMV, Title: median + " with the best round and quartiles of products of one row. The weights lie in memory: copies of more bytes than caches hold are used in turn.",
 			Columns: append(plain("Model", "Map", "Weights"), numeric("Out", 0), numeric("In", 0), numeric("Threads", 0),
-				numeric("Time (µs)", 1), numeric("Rate (GB/s)", 2), right("Quartiles"), numeric("Of bandwidth (%)", 1))},
-		pass: results.Table{Name: "passes", Title: fmt.Sprintf("%s with quartiles of whole passes on random weights: prefill (one sequence, logits of the last token), ragged (the same number of tokens in sequences of different lengths), decode (from an empty cache). "+
+				numeric("Time (µs)", 1), numeric("Rate (GB/s)", 2), right("Best, quartiles"), numeric("Of bandwidth (%)", 1))},
+		pass: results.Table{Name: "passes", Title: fmt.Sprintf("%s with the best round and quartiles of whole passes on random weights: prefill (one sequence, logits of the last token), ragged (the same number of tokens in sequences of different lengths), decode (from an empty cache). "+
 			"The floor is operations / peak, for decode bytes / bandwidth.", median),
 			Columns: append(plain("Model", "Weights"), numeric("Threads", 0), results.Column{Name: "Pass"}, numeric("Tokens", 0),
-				numeric("Rate (tok/s)", 1), right("Quartiles"), numeric("Floor (tok/s)", 1), numeric("Of floor (%)", 1),
+				numeric("Rate (tok/s)", 1), right("Best, quartiles"), numeric("Floor (tok/s)", 1), numeric("Of floor (%)", 1),
 				numeric("Rival (tok/s)", 1), numeric("x rival", 2), numeric("Weights (MiB)", 1), numeric("Peak RSS (MiB)", 1))},
 		hellaswag: results.Table{Name: PassHellaSwag, Title: "HellaSwag: tokenising and scoring the choices of the documents, medians over the rounds. The floor is operations / peak when what the choices of a document share is computed once.",
-			Columns: append(plain("Model", "Weights"), numeric("Threads", 0), numeric("Documents", 0), numeric("Tokens", 0), numeric("Time (s)", 3), right("Quartiles"),
+			Columns: append(plain("Model", "Weights"), numeric("Threads", 0), numeric("Documents", 0), numeric("Tokens", 0), numeric("Time (s)", 3), right("Best, quartiles"),
 				numeric("Rate (documents/s)", 2), numeric("Floor (s)", 3), numeric("Of floor (%)", 1), numeric("Rival (s)", 3), numeric("x rival", 2), numeric("Peak RSS (MiB)", 1))},
 	}
 	for _, m := range o.Rows {

@@ -69,9 +69,10 @@ func number(v float64) results.Value {
 
 func integer(v int) results.Value { return number(float64(v)) }
 
-// spread writes the quartiles of a summary with the given decimals.
+// spread writes the best round and the quartiles of a summary with the given
+// decimals. The best one counts on a machine that others load.
 func spread(s Summary, digits int) results.Value {
-	return text(fmt.Sprintf("%.*f-%.*f", digits, s.Q1, digits, s.Q3))
+	return text(fmt.Sprintf("%.*f, %.*f-%.*f", digits, s.Best, digits, s.Q1, digits, s.Q3))
 }
 
 // numeric is a column of numbers.

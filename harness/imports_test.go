@@ -17,6 +17,7 @@ import (
 var imports = map[string][]string{
 	"compress":                     {},
 	"compress/codectest":           {"compress"},
+	"compress/kernelgen":           {},
 	"sim":                          {},
 	"tasks":                        {},
 	"results":                      {},
@@ -32,10 +33,11 @@ var imports = map[string][]string{
 	"models/decoder":               {"models/backend", "models/checkpoint"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
+	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
 	"harness/builtin":              {"models/checkpoint"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
 	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},
-	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "harness/runner", "models/checkpoint", "models/hub", "models/tokenizer", "results", "tasks"},
+	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/bench", "harness/builtin", "harness/exec", "harness/runner", "models/checkpoint", "models/hub", "models/tokenizer", "results", "tasks"},
 }
 
 // testImports may be used in addition by a package's tests.

@@ -9,7 +9,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// schemaKey is the key of the Parquet metadata that holds SchemaVersion.
+// schemaKey is the key of the Parquet metadata that holds the schema's version.
 const schemaKey = "splitbench.schema_version"
 
 // rowsPerGroup bounds what a reader must hold at once; DuckDB parallelises over
@@ -25,7 +25,13 @@ type rowWriter struct {
 }
 
 func newRowWriter(w io.Writer) *rowWriter {
-	return &rowWriter{parquet.NewGenericWriter[Row](w,
+	return &rowWriter{newParquetWriter[Row](w, SchemaVersion)}
+}
+
+// newParquetWriter returns a writer of rows of type T whose file names the
+// version of its schema.
+func newParquetWriter[T any](w io.Writer, schema int) *parquet.GenericWriter[T] {
+	return parquet.NewGenericWriter[T](w,
 		&parquet.WriterConfig{
 			CreatedBy: "splitbench version 1 (build results)",
 			// Version 1 pages are read by every Parquet implementation.
@@ -34,8 +40,8 @@ func newRowWriter(w io.Writer) *rowWriter {
 		parquet.Compression(&parquet.Snappy),
 		parquet.DefaultEncoding(&parquet.Plain),
 		parquet.MaxRowsPerRowGroup(rowsPerGroup),
-		parquet.KeyValueMetadata(schemaKey, strconv.Itoa(SchemaVersion)),
-	)}
+		parquet.KeyValueMetadata(schemaKey, strconv.Itoa(schema)),
+	)
 }
 
 func (w *rowWriter) Write(rows []Row) error {

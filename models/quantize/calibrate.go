@@ -127,15 +127,6 @@ func ColumnAbsMax(dst, w []float32) {
 	}
 }
 
-// ColumnMax is ColumnAbsMax of the signed numbers; start dst from -Inf.
-func ColumnMax(dst, w []float32) {
-	for r := 0; r+len(dst) <= len(w); r += len(dst) {
-		for c, v := range w[r : r+len(dst)] {
-			dst[c] = max(dst[c], v)
-		}
-	}
-}
-
 // least is the floor of SmoothQuant's and OmniQuant's statistics and scales.
 const least = 1e-5
 

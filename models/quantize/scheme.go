@@ -238,7 +238,10 @@ func (g grid) window(i int) (start, n int) {
 // Groups returns the number of scales of a matrix.
 func (q Quantizer) Groups(rows, cols int) (int, error) {
 	g, err := q.grid(rows, cols, cols)
-	return g.groups(), err
+	if err != nil {
+		return 0, err
+	}
+	return g.groups(), nil
 }
 
 // extremes returns the least and largest number of a group; a NaN or an
@@ -369,15 +372,10 @@ func (q Quantizer) search(g grid, x []float32, start, n int, scale, zero, lo, hi
 			zero1 = round32(-lo1 / scale1)
 		}
 		var sum float64
-		for r := range g.share {
-			for _, v := range x[start+r*g.stride:][:n] {
-				e := abs32(step(v, scale1, zero1, ql, qh) - v)
-				if e != 0 {
-					sum += float64(float32(math.Pow(float64(e), searchNorm)))
-				}
-			}
-			if sum >= best {
-				break
+		for at := 0; at < g.share*n && sum < best; at++ {
+			v := x[start+at/n*g.stride+at%n]
+			if e := abs32(step(v, scale1, zero1, ql, qh) - v); e != 0 {
+				sum += float64(float32(math.Pow(float64(e), searchNorm)))
 			}
 		}
 		if sum < best {

@@ -29,6 +29,7 @@ var imports = map[string][]string{
 	"models/chat":                  {},
 	"models/checkpoint":            {},
 	"models/tokenizer":             {},
+	"models/quantize":              {},
 	"models/hub":                   {},
 	"models/decoder":               {"models/backend", "models/checkpoint"},
 	"figures":                      {"results"},
@@ -45,6 +46,7 @@ var testImports = map[string][]string{
 	"compress":           {"compress/codectest"},
 	"models/backend/cpu": {"models/backend/backendtest"},
 	"models/decoder":     {"models/backend/cpu"},
+	"models/quantize":    {"models/checkpoint"},
 }
 
 // TestImports holds the direction of the architecture.

@@ -1,0 +1,253 @@
+package quantize
+
+import (
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// side is the side of a tile: three of them fit the caches next to the core.
+const side = 64
+
+// tile is a square block of a matrix, by rows.
+type tile [side * side]float64
+
+// triangle is the lower triangle of a symmetric or lower triangular matrix of
+// order n in float64, as tiles: as large as the full matrix in float32. Rows
+// and columns beyond n are those of the identity.
+type triangle struct {
+	n     int
+	tiles []tile
+}
+
+func newTriangle(n int) *triangle {
+	nt := (n + side - 1) / side
+	t := &triangle{n: n, tiles: make([]tile, nt*(nt+1)/2)}
+	for i := n; i < nt*side; i++ {
+		t.set(i, i, 1)
+	}
+	return t
+}
+
+// across is the number of tiles of a side.
+func (t *triangle) across() int { return (t.n + side - 1) / side }
+
+// at is tile (i, j), i >= j.
+func (t *triangle) at(i, j int) *tile { return &t.tiles[i*(i+1)/2+j] }
+
+func (t *triangle) get(r, c int) float64 {
+	return t.at(r/side, c/side)[r%side*side+c%side]
+}
+
+func (t *triangle) set(r, c int, v float64) {
+	t.at(r/side, c/side)[r%side*side+c%side] = v
+}
+
+// parallel calls f(0) .. f(n-1) from several goroutines; workers 0 means one
+// per processor.
+func parallel(n, workers int, f func(i int)) {
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	workers = min(workers, n)
+	if workers <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// addMul adds sign * a bᵀ to c. The sum over the columns is one chain per
+// element, so the result does not depend on how tiles are shared out.
+func addMul(c, a, b *tile, sign float64) {
+	for i := 0; i < side; i += 4 {
+		a0 := (*[side]float64)(a[i*side:])
+		a1 := (*[side]float64)(a[(i+1)*side:])
+		a2 := (*[side]float64)(a[(i+2)*side:])
+		a3 := (*[side]float64)(a[(i+3)*side:])
+		for j := 0; j < side; j += 2 {
+			b0 := (*[side]float64)(b[j*side:])
+			b1 := (*[side]float64)(b[(j+1)*side:])
+			var c00, c01, c10, c11, c20, c21, c30, c31 float64
+			for k := range side {
+				x, y := b0[k], b1[k]
+				v := a0[k]
+				c00 += float64(v * x)
+				c01 += float64(v * y)
+				v = a1[k]
+				c10 += float64(v * x)
+				c11 += float64(v * y)
+				v = a2[k]
+				c20 += float64(v * x)
+				c21 += float64(v * y)
+				v = a3[k]
+				c30 += float64(v * x)
+				c31 += float64(v * y)
+			}
+			d := c[i*side+j:]
+			d = d[:3*side+2]
+			d[0] += float64(sign * c00)
+			d[1] += float64(sign * c01)
+			d[side] += float64(sign * c10)
+			d[side+1] += float64(sign * c11)
+			d[2*side] += float64(sign * c20)
+			d[2*side+1] += float64(sign * c21)
+			d[3*side] += float64(sign * c30)
+			d[3*side+1] += float64(sign * c31)
+		}
+	}
+}
+
+func dot(a, b []float64) float64 {
+	b = b[:len(a)]
+	var s0, s1 float64
+	i := 0
+	for ; i+1 < len(a); i += 2 {
+		s0 += float64(a[i] * b[i])
+		s1 += float64(a[i+1] * b[i+1])
+	}
+	if i < len(a) {
+		s0 += float64(a[i] * b[i])
+	}
+	return s0 + s1
+}
+
+// factor replaces a tile by its lower Cholesky factor; false means that it is
+// not positive definite.
+func (t *tile) factor() bool {
+	for j := range side {
+		row := t[j*side : j*side+side]
+		d := row[j] - dot(row[:j], row[:j])
+		if !(d > 0) || math.IsInf(d, 1) {
+			return false
+		}
+		d = math.Sqrt(d)
+		row[j] = d
+		for i := j + 1; i < side; i++ {
+			r := t[i*side : i*side+side]
+			r[j] = (r[j] - dot(r[:j], row[:j])) / d
+		}
+		clear(row[j+1:])
+	}
+	return true
+}
+
+// solve replaces t by t L⁻ᵀ, L the lower triangle of l.
+func (t *tile) solve(l *tile) {
+	for i := range side {
+		r := t[i*side : i*side+side]
+		for j := range side {
+			lj := l[j*side : j*side+side]
+			r[j] = (r[j] - dot(r[:j], lj[:j])) / lj[j]
+		}
+	}
+}
+
+// invert replaces a lower triangular tile by its inverse.
+func (t *tile) invert() {
+	var inv tile
+	for c := range side {
+		inv[c*side+c] = 1 / t[c*side+c]
+		for r := c + 1; r < side; r++ {
+			var s float64
+			for k := c; k < r; k++ {
+				s += float64(t[r*side+k] * inv[k*side+c])
+			}
+			inv[r*side+c] = -s / t[r*side+r]
+		}
+	}
+	*t = inv
+}
+
+func (t *tile) transposed(of *tile) {
+	for r := range side {
+		for c := range side {
+			t[r*side+c] = of[c*side+r]
+		}
+	}
+}
+
+// cholesky replaces a symmetric matrix by its lower Cholesky factor. When the
+// matrix is not positive definite, it is restored up to rounding and the
+// result is false.
+func (t *triangle) cholesky(workers int) bool {
+	nt := t.across()
+	for k := range nt {
+		// The columns on the left are final: bring column k up to date. Its
+		// diagonal tile is tried first, so that a failure leaves the column alone.
+		d := *t.at(k, k)
+		for m := range k {
+			addMul(&d, t.at(k, m), t.at(k, m), -1)
+		}
+		if !d.factor() {
+			t.restore(k, workers)
+			return false
+		}
+		*t.at(k, k) = d
+		parallel(nt-k-1, workers, func(i int) {
+			i += k + 1
+			c := t.at(i, k)
+			for m := range k {
+				addMul(c, t.at(i, m), t.at(k, m), -1)
+			}
+			c.solve(&d)
+		})
+	}
+	return true
+}
+
+// restore multiplies the first k columns of tiles of a factor out again, from
+// the last to the first: column j needs only those on its left.
+func (t *triangle) restore(k, workers int) {
+	nt := t.across()
+	for j := k - 1; j >= 0; j-- {
+		l := *t.at(j, j)
+		parallel(nt-j, workers, func(i int) {
+			i += j
+			var c tile
+			addMul(&c, t.at(i, j), &l, 1)
+			for m := range j {
+				lm := t.at(j, m)
+				addMul(&c, t.at(i, m), lm, 1)
+			}
+			*t.at(i, j) = c
+		})
+	}
+}
+
+// inverse replaces a lower triangular matrix by its inverse, from the last
+// column of tiles to the first.
+func (t *triangle) inverse(workers int) {
+	nt := t.across()
+	column := make([]tile, nt)
+	for j := nt - 1; j >= 0; j-- {
+		for m := j + 1; m < nt; m++ {
+			column[m].transposed(t.at(m, j))
+		}
+		t.at(j, j).invert()
+		var last tile
+		last.transposed(t.at(j, j))
+		parallel(nt-j-1, workers, func(i int) {
+			i = nt - 1 - i // the longest first
+			var c tile
+			for m := j + 1; m <= i; m++ {
+				addMul(&c, t.at(i, m), &column[m], 1)
+			}
+			x := t.at(i, j)
+			*x = tile{}
+			addMul(x, &c, &last, -1)
+		})
+	}
+}

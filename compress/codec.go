@@ -28,17 +28,19 @@ const (
 	codecLiteral = 1 + iota
 	codecPacked
 	codecRaw16
+	codecSplit1
 )
 
-var codecNames = [...]string{"literal", "packed", "raw16"}
+var codecNames = [...]string{"literal", "packed", "raw16", "split1"}
 
 // CodecNames returns the names that [NewCodec] knows.
 func CodecNames() []string { return slices.Clone(codecNames[:]) }
 
 // NewCodec returns the codec of the given name: "literal" (TS, TAB-Q, CSR and
 // rANS, the pipeline of arXiv 2511.04002, section 2.3), "packed" (the same
-// values, codes at fixed width) or "raw16" (two bytes per value). The options
-// must be valid for any of them.
+// values, codes at fixed width), "raw16" (two bytes per value) or "split1" (the
+// same values as literal, coded with static tables, FORMAT.md). The options must
+// be valid for any of them.
 func NewCodec(name string, o Options) (Codec, error) {
 	r, err := o.reading()
 	if err != nil {
@@ -49,17 +51,25 @@ func NewCodec(name string, o Options) (Codec, error) {
 		return &quantisingCodec{number: uint8(i + codecLiteral), reading: r}, nil
 	case codecRaw16:
 		return raw16{}, nil
+	case codecSplit1:
+		return &split1Codec{reading: r, tables: o.Tables}, nil
 	}
 	return nil, fmt.Errorf("compress: codec is %q, expected %s", name, strings.Join(codecNames[:], ", "))
 }
 
 // Decode restores one whole message of any codec, in dst's memory when its
-// capacity suffices. It fails as [Codec].Decode does.
+// capacity suffices. It fails as [Codec].Decode does, and on messages that were
+// made with trained tables: those need the codec that has the tables.
 func Decode(dst []float32, msg []byte) (Matrix, error) { return decode(dst, msg, 0, MaxValues) }
 
 // decode restores a message of the given codec, any if 0, of at most limit
 // values.
 func decode(dst []float32, msg []byte, codec uint8, limit int) (Matrix, error) {
+	if codec == 0 && isSplit1(msg) {
+		s := scratches.Get().(*scratch)
+		defer scratches.Put(s)
+		return decodeSplit1(dst, msg, nil, s, limit)
+	}
 	o, err := open(msg)
 	if err != nil {
 		return Matrix{}, err
@@ -147,12 +157,20 @@ func (c *quantisingCodec) Decode(dst []float32, msg []byte) (Matrix, error) {
 type scratch struct {
 	quantised Quantised
 	body      []byte
+	bodies    []byte // of a KVCodec
 	side      []rowSide
 	symbols   []byte
 	words     []byte
 	freq      frequencies
 	enc       encoderTable
 	dec       decoderTable
+
+	// Of split1.
+	classes     []uint8 // token class of each row
+	codes       []int16 // of one row
+	stack       wordStack
+	hot, others []uint32
+	keepCodes   bool // decoding leaves the codes in quantised
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}

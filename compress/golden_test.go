@@ -97,7 +97,7 @@ func TestGoldenCases(t *testing.T) {
 			if worst != c.MaxError {
 				t.Errorf("largest error %v, want %v", worst, c.MaxError)
 			}
-			for _, name := range []string{"literal", "packed"} {
+			for _, name := range []string{"literal", "packed", "split1"} {
 				msg, parts, err := mustCodec(t, name, o).Encode(nil, m)
 				if err != nil {
 					t.Fatal(err)
@@ -181,7 +181,7 @@ func TestGoldenEdges(t *testing.T) {
 				}
 			}
 			outs := map[string]Matrix{"Restore": q.Restore(nil)}
-			for _, name := range []string{"literal", "packed"} {
+			for _, name := range []string{"literal", "packed", "split1"} {
 				msg, _, err := mustCodec(t, name, o).Encode(nil, m)
 				if err != nil {
 					t.Fatal(err)
@@ -250,7 +250,7 @@ func TestGoldenBoundary(t *testing.T) {
 				}
 				x, _ := want("restored")
 				restored := x.floats(t)
-				for _, name := range []string{"literal", "packed"} {
+				for _, name := range []string{"literal", "packed", "split1"} {
 					msg, _, err := mustCodec(t, name, o).Encode(nil, m)
 					if err != nil {
 						t.Fatal(err)

@@ -176,6 +176,22 @@ func (h *header) checkFlags() error {
 // message, rest what follows it, both in b's memory. It reads the header only;
 // the checksum is for [Decode] and [Inspect].
 func Frame(b []byte) (msg, rest []byte, err error) {
+	if isSplit1(b) {
+		h, err := parseSplit1Header(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		n := h.total()
+		return b[:n:n], b[n:], nil
+	}
+	if len(b) > 0 && b[0] == kvMagic {
+		h, err := parseKVHeader(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		n := h.total()
+		return b[:n:n], b[n:], nil
+	}
 	h, err := parseHeader(b)
 	if err != nil {
 		return nil, nil, err
@@ -220,6 +236,9 @@ type Info struct {
 	Cols    int    `json:"cols"`
 	Bytes   int    `json:"bytes"` // length of the message
 	Parts   Parts  `json:"parts"` // bytes
+	// Tables is the number of the trained tables that split1 needs to decode the
+	// message; Cols is 0 and only header and body are told apart then.
+	Tables string `json:"tables,omitempty"`
 	// ValueType is the type of the values that are not quantised: those above
 	// the threshold, or all of them in raw16.
 	ValueType string `json:"value_type"`
@@ -238,6 +257,9 @@ type Info struct {
 // Inspect describes one whole message. It checks everything but the codes, and
 // allocates in proportion to the message, never to the shape it declares.
 func Inspect(msg []byte) (Info, error) {
+	if isSplit1(msg) {
+		return inspectSplit1(msg)
+	}
 	o, err := open(msg)
 	if err != nil {
 		return Info{}, err

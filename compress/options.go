@@ -3,6 +3,7 @@ package compress
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -12,8 +13,15 @@ import (
 type Options struct {
 	// Threshold is tau of Eq. 4, compared in float32: a value is above it unless
 	// |x| < tau. Zero or less puts every value above, +Inf only those that are
-	// not finite.
+	// not finite. ThresholdBy may give it another unit.
 	Threshold float64 `json:"tau"`
+	// ThresholdBy says what Threshold counts: "value" (tau itself), "quantile" (tau
+	// of a row is the magnitude of rank ceil(Threshold * columns) in rising order,
+	// so that at most that many of its values stay below; 0 < Threshold <= 1) or
+	// "rms" (tau is Threshold times the root mean square of the row's finite
+	// values). The last two are ours; a threshold near the row's own spread makes
+	// the step small where one channel would have made it large.
+	ThresholdBy string `json:"tau_by"`
 	// MaxActivationBits is Qa-bar, the width of a stored code in bits with its
 	// sign, 2 to 8. The search starts from the "top" of MaxActivationBits-1
 	// magnitude bits.
@@ -52,6 +60,19 @@ type Options struct {
 	// unless that gives zero, a subnormal or infinity: such a row keeps its
 	// float32 scale) or "float32".
 	ScaleType string `json:"scale_type"`
+
+	// The rest concerns "split1" only.
+
+	// Tables are static tables for the stream; nil means those built in.
+	Tables *Tables `json:"-"`
+	// Lanes is the number of interleaved states: 0 (chosen by size), a power of
+	// two up to 32, 64 or 96. Fewer make a short message shorter, more are
+	// decoded faster.
+	Lanes int `json:"lanes"`
+	// Restore says what a code stands for: "center" (code times scale, Eq. 7) or
+	// "centroid" (the mean of the training values with that code, from the
+	// tables). Only the former restores what the paper's quantiser does.
+	Restore string `json:"restore"`
 }
 
 // DefaultOptions returns the default readings: tau 5, 4 activation bits, delta
@@ -59,9 +80,10 @@ type Options struct {
 // bits, exact above values, compact indices and float16 scales.
 func DefaultOptions() Options {
 	return Options{
-		Threshold: 5, MaxActivationBits: 4, Delta: 0.2,
+		Threshold: 5, ThresholdBy: "value", MaxActivationBits: 4, Delta: 0.2,
 		Search: "tabq", StopRule: "last_ok", Comparison: "floor", LowerBound: 3,
 		Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16",
+		Restore: "center",
 	}
 }
 
@@ -83,6 +105,8 @@ func (o Options) Validate() error {
 // reading is Options in the form the loops use.
 type reading struct {
 	tauBits      uint32  // bits of the threshold as float32; 0 for a threshold of zero or less
+	thresholdBy  int     // index in thresholdNames
+	threshold    float64 // when thresholdBy is not byValue
 	delta        float32 // tolerance
 	top          int     // magnitude bits from which the search starts
 	lowest       int     // last candidate
@@ -94,6 +118,8 @@ type reading struct {
 	above        valueType // when not exactAbove
 	torchIndex   bool
 	scale32      bool
+	lanes        int
+	centroids    bool
 }
 
 func (o Options) reading() (r reading, err error) {
@@ -110,6 +136,10 @@ func (o Options) reading() (r reading, err error) {
 	case o.LowerBound < 1 || o.LowerBound > 7:
 		return fail("lower_bound", "is %d, expected 1 to 7 magnitude bits", o.LowerBound)
 	}
+	if o.Lanes != 0 && !slices.Contains(split1Lanes[:], o.Lanes) {
+		return fail("lanes", "is %d, expected 0, a power of two up to 32, 64 or 96", o.Lanes)
+	}
+	r.lanes = o.Lanes
 	if t := float32(o.Threshold); t > 0 {
 		r.tauBits = math.Float32bits(t)
 	}
@@ -122,6 +152,7 @@ func (o Options) reading() (r reading, err error) {
 		set        func(i int)
 		names      []string
 	}{
+		{"tau_by", o.ThresholdBy, func(i int) { r.thresholdBy = i }, thresholdNames[:]},
 		{"search", o.Search, func(i int) { r.fixed = i == 1 }, []string{"tabq", "fixed"}},
 		{"stop_rule", o.StopRule, func(i int) { r.firstExceed = i == 1 }, []string{"last_ok", "first_exceed"}},
 		{"comparison", o.Comparison, func(i int) { r.roundCompare = i == 1 }, []string{"floor", "round"}},
@@ -129,6 +160,7 @@ func (o Options) reading() (r reading, err error) {
 		{"above_type", o.AboveType, func(i int) { above = i }, append([]string{"exact"}, valueTypeNames[:]...)},
 		{"sparse_index", o.SparseIndex, func(i int) { r.torchIndex = i == 1 }, sparseIndexNames[:]},
 		{"scale_type", o.ScaleType, func(i int) { r.scale32 = i == 1 }, scaleTypeNames[:]},
+		{"restore", o.Restore, func(i int) { r.centroids = i == 1 }, []string{"center", "centroid"}},
 	} {
 		i := 0
 		for i < len(c.names) && c.names[i] != c.value {
@@ -139,12 +171,27 @@ func (o Options) reading() (r reading, err error) {
 		}
 		c.set(i)
 	}
+	r.threshold = o.Threshold
+	switch {
+	case r.thresholdBy == byQuantile && !(o.Threshold > 0 && o.Threshold <= 1):
+		return fail("tau", "is %v, expected a quantile above 0 and up to 1", o.Threshold)
+	case r.thresholdBy == byRMS && !(o.Threshold > 0 && o.Threshold <= 1e6):
+		return fail("tau", "is %v, expected a positive multiple of the root mean square", o.Threshold)
+	}
 	r.exactAbove = above == 0
 	if above > 0 {
 		r.above = valueType(above - 1)
 	}
 	return r, nil
 }
+
+const (
+	byValue = iota
+	byQuantile
+	byRMS
+)
+
+var thresholdNames = [...]string{"value", "quantile", "rms"}
 
 // Names of the readings that a message carries, by the bits that stand for them.
 var (

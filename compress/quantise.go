@@ -62,7 +62,11 @@ func (q *Quantised) quantise(m Matrix, r *reading) error {
 	q.topCodes = resize(q.topCodes, group*m.Cols)
 	for first := 0; first < m.Rows; first += group {
 		for i := range group {
-			q.largest[first+i] = splitRow(q.mag[i*m.Cols:(i+1)*m.Cols], m.Row(first+i), r.tauBits, &q.Above)
+			tauBits := r.tauBits
+			if r.thresholdBy != byValue {
+				tauBits = r.rowThreshold(m.Row(first + i))
+			}
+			q.largest[first+i] = splitRow(q.mag[i*m.Cols:(i+1)*m.Cols], m.Row(first+i), tauBits, &q.Above)
 		}
 		bits := r.search(q.mag, m.Cols, q.largest[first:first+group], q.topCodes)
 		for i := range group {

@@ -161,12 +161,16 @@ type encoderSymbol struct {
 	start      uint32
 }
 
+func newEncoderSymbol(freq, start uint16) encoderSymbol {
+	return encoderSymbol{(1<<63 + uint64(freq) - 1) / uint64(freq), uint32(freq), uint32(start)}
+}
+
 type encoderTable [256]encoderSymbol
 
 func (t *encoderTable) build(f *frequencies) {
 	for s, n := range f.freq {
 		if n > 0 {
-			t[s] = encoderSymbol{(1<<63 + uint64(n) - 1) / uint64(n), uint32(n), uint32(f.start[s])}
+			t[s] = newEncoderSymbol(n, f.start[s])
 		}
 	}
 }
@@ -231,12 +235,17 @@ type decoderTable [probOne]uint32
 
 func (t *decoderTable) build(f *frequencies) {
 	for s, n := range f.freq {
-		slots := t[f.start[s] : f.start[s]+n]
-		e := uint32(s) | uint32(n-1)<<8
-		for i := range slots {
-			slots[i] = e
-			e += 1 << 20
-		}
+		t.fill(byte(s), f.start[s], n)
+	}
+}
+
+// fill writes the slots of one symbol.
+func (t *decoderTable) fill(symbol byte, start, freq uint16) {
+	slots := t[start : start+freq]
+	e := uint32(symbol) | uint32(freq-1)<<8
+	for i := range slots {
+		slots[i] = e
+		e += 1 << 20
 	}
 }
 

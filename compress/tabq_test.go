@@ -407,7 +407,7 @@ func TestOptionErrors(t *testing.T) {
 			t.Errorf("%+v is valid", o)
 		}
 	}
-	if _, err := NewCodec("zip", DefaultOptions()); err == nil || err.Error() != `compress: codec is "zip", expected literal, packed, raw16` {
+	if _, err := NewCodec("zip", DefaultOptions()); err == nil || err.Error() != `compress: codec is "zip", expected literal, packed, raw16, split1` {
 		t.Errorf("unknown codec: %v", err)
 	}
 	if _, err := Quantise(Matrix{1, 2, nil}, DefaultOptions()); err == nil {

@@ -27,7 +27,7 @@ func TestCodecs(t *testing.T) {
 	for _, name := range compress.CodecNames() {
 		run(name, "default", func(*compress.Options) {})
 	}
-	for _, name := range []string{"literal", "packed"} {
+	for _, name := range []string{"literal", "packed", "split1"} {
 		for bits := 2; bits <= 8; bits++ {
 			run(name, fmt.Sprint("bits", bits), func(o *compress.Options) { o.MaxActivationBits = bits; o.LowerBound = 1 })
 		}

@@ -37,8 +37,8 @@ func FromSpec(m spec.Method, layers int) (Method, error) {
 // Options returns the codec options of a spec's boundary.
 func Options(b spec.Boundary) compress.Options {
 	return compress.Options{
-		Threshold: b.Tau, MaxActivationBits: b.MaxActivationBits, Delta: b.Delta,
+		Threshold: b.Tau, ThresholdBy: "value", MaxActivationBits: b.MaxActivationBits, Delta: b.Delta,
 		Search: b.Search, StopRule: b.StopRule, Comparison: b.Comparison, LowerBound: b.LowerBound, Granularity: b.Granularity,
-		AboveType: b.AboveType, SparseIndex: b.SparseIndex, ScaleType: b.ScaleType,
+		AboveType: b.AboveType, SparseIndex: b.SparseIndex, ScaleType: b.ScaleType, Restore: "center",
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // Memory is what a cell needs in this process, in bytes, computed from shapes.
 type Memory struct {
-	Weights   int64 // full-precision weights, float32
+	Weights   int64 // full-precision weights, as wide as they are stored
 	Quantised int64 // packed codes, scales and zeros of the edge's layers
 	Cache     int64 // keys and values of one batch
 	Workspace int64 // activations of one batch and the logits of a chunk
@@ -27,6 +27,9 @@ func (w *Workbench) Memory(c spec.Cell, p *Prepared) (Memory, error) {
 	_, total := cfg.ParameterCount()
 	var m Memory
 	m.Weights = 4 * total
+	if cfg.StoredDType == "float16" || cfg.StoredDType == "bfloat16" {
+		m.Weights = 2 * total // the backend keeps the patterns
+	}
 	hidden, inter := int64(cfg.HiddenSize), int64(cfg.IntermediateSize)
 	query, kv := int64(cfg.Heads*cfg.HeadDim), int64(cfg.KVHeads*cfg.HeadDim)
 	linear := hidden*query + 2*hidden*kv + query*hidden + 3*hidden*inter

@@ -39,24 +39,43 @@ type Vector interface {
 	Len() int
 }
 
+// Element is the type in which the values of an unquantised weight exist.
+type Element uint8
+
+const (
+	Float32  Element = iota
+	BFloat16         // the upper 16 bits of a float32
+	Float16          // IEEE 754 binary16
+)
+
 // Dense is the source of an unquantised weight. Fill writes rows [from, to)
 // of the (Out, In) matrix to dst in row-major order; it may be called from
 // several goroutines and for rows in any order.
+//
+// Where every value exists in 16 bits, Element says in which and Fill16 writes
+// the same rows as bit patterns. A backend may then keep 16 bits per value:
+// widening is exact, so every result has the bits that Fill's values give.
 type Dense struct {
 	Out, In int
 	Fill    func(dst []float32, from, to int) error
+	Element Element                                // what Fill16 writes; Float32: there is no Fill16
+	Fill16  func(dst []uint16, from, to int) error // like Fill
 }
 
 // Packed is the source of a group-wise quantised weight that stays packed in
 // memory: value = Scales[r,g] * (code - Zeros[r,g]) in float32, g = column /
-// Group (Group 0: one group per row).
+// Group (Group 0: one group per row). With a Codebook it is Scales[r,g] *
+// Codebook[code], and there are no Zeros. A backend copies what it needs; the
+// slices stay the caller's.
 type Packed struct {
 	Out, In int
 	Bits    int       // bits per code: 1..8
 	Group   int       // consecutive input columns that share a scale; 0 = the whole row
 	Codes   []byte    // rows start on byte boundaries; code c sits at bits [c*Bits, (c+1)*Bits) of its row, least significant bit first
 	Scales  []float32 // (Out, groups)
-	Zeros   []uint8   // (Out, groups)
+	Zeros   []uint8   // (Out, groups); nil with a Codebook
+
+	Codebook []float32 // nil, or the 16 values of 4-bit codes
 }
 
 // CacheShape sizes the key/value cache of one sequence.

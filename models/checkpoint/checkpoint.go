@@ -107,12 +107,17 @@ func (c *Checkpoint) computeDigest() (string, error) {
 		fmt.Fprintf(h, "tensor %s %s %s\n", name, t.DType, strings.Join(dims, "x"))
 		err := t.m.guard(func() error {
 			if t.interleavedHead == 0 {
-				h.Write(t.data)
+				const piece = 16 << 20
+				for part := range slices.Chunk(t.data, piece) {
+					h.Write(part)
+					t.m.release(part)
+				}
 				return nil
 			}
 			for r := range t.Shape[0] {
 				h.Write(t.RowBytes(r))
 			}
+			t.m.release(t.data)
 			return nil
 		})
 		if err != nil {

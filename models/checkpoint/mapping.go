@@ -82,6 +82,13 @@ func isGitLFS(data []byte) bool {
 	return bytes.HasPrefix(data, []byte("version https://git-lfs.github.com/spec/"))
 }
 
+// release drops the pages that lie whole in part, a part of data, from memory; reading them maps them again.
+func (m *mapping) release(part []byte) {
+	if m.unmap != nil && !m.closed.Load() {
+		releasePages(part)
+	}
+}
+
 // close releases the bytes. Views of them must not be used any more.
 func (m *mapping) close() error {
 	if m.closed.Swap(true) || m.unmap == nil {

@@ -5,6 +5,7 @@ package checkpoint
 import (
 	"errors"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,4 +21,14 @@ func mapFile(f *os.File, size int) (data []byte, unmap func() error, err error) 
 		return nil, nil, err
 	}
 	return data, func() error { return unix.Munmap(data) }, nil
+}
+
+// releasePages drops the whole pages of a part of a mapping from this process; the page cache keeps them.
+func releasePages(part []byte) {
+	page := os.Getpagesize()
+	from := int(-uintptr(unsafe.Pointer(unsafe.SliceData(part))) & uintptr(page-1))
+	to := from + (len(part)-from)/page*page
+	if from < to && to <= len(part) {
+		_ = unix.Madvise(part[from:to], unix.MADV_DONTNEED) // advice: nothing depends on it
+	}
 }

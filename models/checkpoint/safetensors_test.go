@@ -171,6 +171,13 @@ func TestTensorViews(t *testing.T) {
 	if got := get("f16").RowBytes(1); !bytes.Equal(got, []byte{0, 0xc0}) {
 		t.Errorf("bytes of row 1: %v", got)
 	}
+	halves := []uint16{7, 7}
+	if err := get("f16").Rows16(halves, 1, 2); err != nil || halves[0] != 0xc000 || halves[1] != 7 {
+		t.Errorf("patterns of row 1: %#x, %v", halves, err)
+	}
+	wantError(t, get("f16").Rows16(halves, 1, 3), "has 2 rows, 1 to 3 asked for")
+	wantError(t, get("f16").Rows16(halves[:1], 0, 2), "the destination holds 1")
+	wantError(t, get("f64").Rows16(halves, 0, 1), "tensor f64 has dtype F64, which has no 16-bit patterns")
 	wantError(t, get("f16").Rows(dst, 1, 3), "has 2 rows, 1 to 3 asked for")
 	wantError(t, get("f16").Rows(dst, -1, 1), "asked for")
 	wantError(t, get("f16").Rows(dst[:1], 0, 2), "the destination holds 1")
@@ -212,6 +219,12 @@ func TestNotFiniteIsNamed(t *testing.T) {
 		wantError(t, w.Rows(make([]float32, 3), 1, 2), "tensor w contains NaN (row 1, column 2)")
 		if err := w.Rows(make([]float32, 3), 0, 1); err != nil {
 			t.Error(err)
+		}
+		if size == 2 {
+			wantError(t, w.Rows16(make([]uint16, 3), 1, 2), "tensor w contains NaN (row 1, column 2)")
+			if err := w.Rows16(make([]uint16, 3), 0, 1); err != nil {
+				t.Error(err)
+			}
 		}
 		if got, err := w.Float32Unchecked(nil); err != nil || got[5] == got[5] {
 			t.Errorf("%s unchecked: %v, %v", dtype, got, err)

@@ -137,14 +137,67 @@ func (t Tensor) Float32Unchecked(dst []float32) ([]float32, error) {
 // Rows widens rows r0 to r1-1 into dst, which must hold (r1-r0) x columns values. Errors are those of
 // Float32; a range outside the tensor and a short dst are errors too.
 func (t Tensor) Rows(dst []float32, r0, r1 int) error {
+	if err := t.checkRows(len(dst), r0, r1); err != nil {
+		return err
+	}
+	return t.read(dst, r0, r1, true)
+}
+
+// Rows16 copies rows r0 to r1-1 of a BF16 or F16 tensor into dst as bit patterns, without widening them.
+// Errors are those of Rows, and that of another type.
+func (t Tensor) Rows16(dst []uint16, r0, r1 int) error {
+	if t.DType != BF16 && t.DType != F16 {
+		return t.errorf("has dtype %s, which has no 16-bit patterns (BF16, F16)", t.DType)
+	}
+	_, columns := t.Matrix()
+	if err := t.checkRows(len(dst), r0, r1); err != nil {
+		return err
+	}
+	infinity := uint16(0x7f80)
+	if t.DType == F16 {
+		infinity = 0x7c00
+	}
+	return t.m.guard(func() error {
+		for r := r0; r < r1; r++ {
+			row, out := t.RowBytes(r), dst[(r-r0)*columns:][:columns]
+			special := false
+			for i := range out {
+				v := binary.LittleEndian.Uint16(row[2*i:])
+				special = special || v&infinity == infinity
+				out[i] = v
+			}
+			if special {
+				return t.notFinite(row, slices.IndexFunc(out, func(v uint16) bool { return v&infinity == infinity }), r*columns)
+			}
+		}
+		return nil
+	})
+}
+
+// checkRows is the error of a range outside the tensor or of room for fewer values than it has.
+func (t Tensor) checkRows(room, r0, r1 int) error {
 	rows, columns := t.Matrix()
 	if r0 < 0 || r1 < r0 || r1 > rows {
 		return t.errorf("has %d rows, %d to %d asked for", rows, r0, r1)
 	}
-	if len(dst) < (r1-r0)*columns {
-		return t.errorf("has %d values in rows %d to %d, the destination holds %d", (r1-r0)*columns, r0, r1, len(dst))
+	if room < (r1-r0)*columns {
+		return t.errorf("has %d values in rows %d to %d, the destination holds %d", (r1-r0)*columns, r0, r1, room)
 	}
-	return t.read(dst, r0, r1, true)
+	return nil
+}
+
+// Release says that rows r0 to r1-1 are not needed for now: where the file is mapped, its pages that hold nothing else
+// leave the process's resident memory. Reading them again gives the same values.
+func (t Tensor) Release(r0, r1 int) {
+	rows, columns := t.Matrix()
+	bits := columns * t.DType.Bits()
+	if n := t.interleavedHead; n > 0 { // rows change places within a head
+		r0, r1 = r0-r0%n, min(rows, (r1+n-1)/n*n)
+	}
+	if r0 < 0 || r1 <= r0 || r1 > rows {
+		return
+	}
+	t.m.release(t.data[r0*bits/8 : min(len(t.data), (r1*bits+7)/8)])
 }
 
 // read widens rows r0 to r1-1, at most the last one, into dst. With finite set, NaN and infinities are errors.

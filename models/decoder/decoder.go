@@ -13,6 +13,7 @@ package decoder
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
@@ -68,8 +69,9 @@ var linears = []struct {
 	{"mlp.down_proj", func(l *Layer) *Linear { return &l.Down }},
 }
 
-// Load copies the weights of c to the backend. c must stay open while the
-// model is in use: quantised variants read the reference weights again.
+// Load copies the weights of c to the backend, those that exist in 16 bits as
+// such; the pages of c's files do not stay resident. c must stay open while
+// the model is in use: quantised variants read the reference weights again.
 func Load(c *checkpoint.Checkpoint, b backend.Backend) (*Model, error) {
 	m := &Model{Config: c.Config, Backend: b, source: c}
 	r, err := newRope(c.Config)
@@ -103,7 +105,32 @@ func (m *Model) weight(name string) (backend.Weight, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Backend.NewWeight(backend.Dense{Out: t.Shape[0], In: t.Shape[1], Fill: t.Rows})
+	defer t.Release(0, t.Shape[0])
+	d := backend.Dense{Out: t.Shape[0], In: t.Shape[1], Fill: releasing(t, t.Rows)}
+	switch t.DType {
+	case checkpoint.BF16:
+		d.Element = backend.BFloat16
+	case checkpoint.F16:
+		d.Element = backend.Float16
+	default:
+		return m.Backend.NewWeight(d)
+	}
+	d.Fill16 = releasing(t, t.Rows16)
+	return m.Backend.NewWeight(d)
+}
+
+// releasing is read, which reads rows of t, with the stored bytes leaving
+// memory a few MiB at a time: a tensor is never there twice.
+func releasing[T any](t checkpoint.Tensor, read func(dst []T, from, to int) error) func(dst []T, from, to int) error {
+	const piece = 4 << 20
+	rows := max(1, int(piece*int64(t.Shape[0])/max(1, t.Bytes())))
+	return func(dst []T, from, to int) error {
+		err := read(dst, from, to)
+		if done := to / rows * rows; done > from {
+			t.Release(from/rows*rows, done)
+		}
+		return err
+	}
 }
 
 func (m *Model) vector(name string) (backend.Vector, error) {
@@ -155,27 +182,35 @@ func (m *Model) loadLayer(i int) (Layer, error) {
 }
 
 // Quantiser turns the reference values (out, in) of one linear map into
-// packed codes.
+// packed codes. The values are its own during the call only.
 type Quantiser func(values []float32, out, in int) (backend.Packed, error)
+
+// widened keeps the float32 values of a linear map from one QuantisedLayer to
+// the next, until the garbage collector wants them.
+var widened = sync.Pool{New: func() any { return new([]float32) }}
 
 // Layer returns block k, 1 <= k <= L.
 func (m *Model) Layer(k int) Layer { return m.layers[k-1] }
 
 // QuantisedLayer returns block k with its linear maps quantised from the
 // checkpoint's values; norms and biases are shared with m.
+//
+// Besides the codes it needs the float32 values of one linear map at a time.
 func (m *Model) QuantisedLayer(k int, quantise Quantiser) (Layer, error) {
 	l := m.layers[k-1]
+	values := widened.Get().(*[]float32)
+	defer widened.Put(values)
 	for _, lin := range linears {
 		name := fmt.Sprintf("model.layers.%d.%s.weight", k-1, lin.name)
 		t, err := m.source.Tensor(name)
 		if err != nil {
 			return l, err
 		}
-		v, err := t.Float32(nil)
-		if err != nil {
+		if *values, err = t.Float32(*values); err != nil {
 			return l, err
 		}
-		p, err := quantise(v, t.Shape[0], t.Shape[1])
+		t.Release(0, t.Shape[0])
+		p, err := quantise(*values, t.Shape[0], t.Shape[1])
 		if err != nil {
 			return l, fmt.Errorf("%s: %w", name, err)
 		}

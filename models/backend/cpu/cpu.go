@@ -43,6 +43,7 @@ type scratch struct {
 	unpack []float32 // a block of dequantised panels
 	scores []float32 // attention weights of a block of rows
 	rows   []float32 // gathered queries or dequantised rows
+	rows16 []uint16  // rows of a 16-bit weight
 }
 
 // Kernels lists the kernels available on this CPU, fastest first.

@@ -1,0 +1,18 @@
+package compress
+
+// laneTables is empty without vector kernels.
+type laneTables struct{}
+
+func (m *laneModel) buildVector() bool { return false }
+
+func (m *laneModel) pushVector(states []uint32, symbols, contexts []byte, lo, hi int, w *wordStack) int {
+	return hi
+}
+
+func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, left int) int {
+	return 0
+}
+
+func (m *laneModel) popVector(states []uint32, symbols, contexts []byte, lo, hi int, src []byte, renormalise bool) (int, int, bool) {
+	return lo, 0, true
+}

@@ -260,11 +260,6 @@ func (kr *kernel) multiply(n, k int, a []float32, lda int, p panels, from, to in
 	kr.multiplyRows(rows{n: n, data: a, ld: lda}, k, p, from, to, c, ldc, accumulate, edge)
 }
 
-// multiplyBlock is multiply for a block of terms; b starts at panel 0 of it.
-func (kr *kernel) multiplyBlock(n, kn int, a []float32, lda int, b []float32, stride, cols, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
-	kr.multiply(n, kn, a, lda, panels{b, cols, stride}, from, to, c, ldc, accumulate, edge)
-}
-
 // multiplyRows is multiply for rows that may be packed.
 func (kr *kernel) multiplyRows(a rows, k int, p panels, from, to int, c []float32, ldc int, accumulate bool, edge []float32) {
 	whole := min(to, p.cols/panelWidth)

@@ -26,6 +26,7 @@ var outputs = map[string]func() string{
 	"gemm_arm64.s":   ARM64,
 	"packed_amd64.s": PackedAMD64,
 	"tiles_amd64.go": func() string { return declarations("!noasm", x86Tiles) },
+	"packed_amd64.s": PackedAMD64,
 	"tiles_arm64.go": func() string { return declarations("!noasm", neonTiles) },
 }
 

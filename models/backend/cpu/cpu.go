@@ -247,22 +247,8 @@ func (j *rowJob) item(_, i int) {
 		}
 	case ropeRow:
 		for r := from; r < to; r++ {
-			rotate(j.d.row(r), j.heads, j.headDim, int(j.positions[r]), j.table)
-		}
-	}
-}
-
-// rotate turns the pairs of a row by the angles of position p.
-func rotate(row []float32, heads, headDim, p int, table *backend.RopeTable) {
-	half := table.Half
-	cos, sin := table.Cos[p*half:(p+1)*half], table.Sin[p*half:(p+1)*half]
-	for h := 0; h < heads; h++ {
-		lo, hi := row[h*headDim:][:half], row[h*headDim+half:][:half]
-		for i, c := range cos {
-			s := sin[i]
-			u, v := lo[i], hi[i]
-			lo[i] = float32(u*c) - float32(v*s)
-			hi[i] = float32(v*c) + float32(u*s)
+			p, half := int(j.positions[r]), j.table.Half
+			e.rotate(j.d.row(r), j.heads, j.headDim, j.table.Cos[p*half:(p+1)*half], j.table.Sin[p*half:(p+1)*half])
 		}
 	}
 }

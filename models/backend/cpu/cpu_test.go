@@ -290,7 +290,7 @@ func TestProductIndependentOfCut(t *testing.T) {
 	}
 }
 
-// rowsCase runs softmax and norm of every instruction set on n rows between
+// rowsCase runs softmax, norm and rotation of every instruction set on n rows between
 // guard zones and compares them with plain Go bit for bit.
 func rowsCase(t *testing.T, n, first, extra, window, cols int, seed uint64) {
 	t.Helper()
@@ -300,12 +300,15 @@ func rowsCase(t *testing.T, n, first, extra, window, cols int, seed uint64) {
 	for i := range scores {
 		scores[i] *= 30
 	}
-	type outcome struct{ weights, inverse, norm []float32 }
+	half := cols / 2 // pairs; the rows are the heads
+	cos, sin := guarded(r, half), guarded(r, half)
+	type outcome struct{ weights, inverse, norm, rotated []float32 }
 	run := func(e elementwise) outcome {
-		o := outcome{append([]float32(nil), scores...), guarded(rand.New(rand.NewPCG(1, 1)), n), append([]float32(nil), x...)}
+		o := outcome{append([]float32(nil), scores...), guarded(rand.New(rand.NewPCG(1, 1)), n), append([]float32(nil), x...), append([]float32(nil), x...)}
 		e.softmax(o.weights[guard:guard+n*padded], n, padded, first, window, .25, o.inverse[guard:guard+n])
 		y := o.norm[guard : guard+n*cols]
 		e.norm(y, y, n, cols, gain[guard:guard+cols], 1e-5)
+		e.rotate(o.rotated[guard:guard+n*cols], n, cols, cos[guard:guard+half], sin[guard:guard+half])
 		return o
 	}
 	want := run(plainGo)
@@ -314,7 +317,7 @@ func rowsCase(t *testing.T, n, first, extra, window, cols int, seed uint64) {
 		for _, c := range []struct {
 			what       string
 			have, want []float32
-		}{{"weight", got.weights, want.weights}, {"inverse", got.inverse, want.inverse}, {"norm", got.norm, want.norm}} {
+		}{{"weight", got.weights, want.weights}, {"inverse", got.inverse, want.inverse}, {"norm", got.norm, want.norm}, {"rotated", got.rotated, want.rotated}} {
 			for i, v := range c.have {
 				if math.Float32bits(v) != math.Float32bits(c.want[i]) && (v == v || c.want[i] == c.want[i]) {
 					t.Fatalf("%s, %d rows, first sees %d of %d, window %d, %d columns: %s %d (guards %d) is %v, plain Go has %v", k.name, n, first, padded, window, cols, c.what, i, guard, v, c.want[i])

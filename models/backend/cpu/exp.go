@@ -202,3 +202,33 @@ func sumSquares(x []float32) float64 {
 	}
 	return addLanes(&l)
 }
+
+// rotateCall is the operand of rotateRow.
+type rotateCall struct {
+	x         *float32
+	heads     int
+	headBytes int // from head to head
+	half      int // pairs of a head, a positive multiple of 4
+	cos, sin  *float32
+}
+
+// rotate turns the pairs (i, i+half) of every head of a row by the angles of
+// its position; half is the length of cos and sin.
+func (e elementwise) rotate(row []float32, heads, headDim int, cos, sin []float32) {
+	half := len(cos)
+	sin = sin[:half]
+	if e != plainGo && half > 0 && half%4 == 0 && heads > 0 {
+		_ = row[(heads-1)*headDim+2*half-1]
+		e.rotateRow(&rotateCall{&row[0], heads, 4 * headDim, half, &cos[0], &sin[0]})
+		return
+	}
+	for h := 0; h < heads; h++ {
+		lo, hi := row[h*headDim:][:half], row[h*headDim+half:][:half]
+		for i, c := range cos {
+			s := sin[i]
+			u, v := lo[i], hi[i]
+			lo[i] = float32(u*c) - float32(v*s)
+			hi[i] = float32(v*c) + float32(u*s)
+		}
+	}
+}

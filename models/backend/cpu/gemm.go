@@ -71,7 +71,7 @@ type kernel struct {
 	limits   limits
 }
 
-// genericKernel is plain Go: no tiles, see tileGeneric.
+// genericKernel is plain Go: no tiles, see microGeneric.
 var genericKernel = kernel{name: "go", wide: 1, limits: limits{peak: peakGeneric, peakFlop: 16, read: readGeneric}}
 
 // rows is the left operand of a product. packed, if not nil, holds its first
@@ -102,7 +102,7 @@ func (kr *kernel) run(a rows, terms, cols, k int, b []float32, stride int, next 
 	panels := (cols + panelWidth - 1) / panelWidth
 	if kr.tiles == nil {
 		for p := 0; p < panels; p++ {
-			tileGeneric(a.n, k, a.data, a.ld, b[p*stride:], c[p*panelWidth:], ldc, accumulate)
+			microGeneric(a.n, k, a.data, a.ld, b[p*stride:], c[p*panelWidth:], ldc, accumulate)
 		}
 		return
 	}
@@ -160,9 +160,9 @@ func (kr *kernel) run(a rows, terms, cols, k int, b []float32, stride int, next 
 	}
 }
 
-// tileGeneric computes c (n, 16) = (c +) a (n, k) · b (one panel). The
+// microGeneric computes c (n, 16) = (c +) a (n, k) · b (one panel). The
 // conversions keep compilers from fusing product and sum.
-func tileGeneric(n, k int, a []float32, lda int, b []float32, c []float32, ldc int, accumulate bool) {
+func microGeneric(n, k int, a []float32, lda int, b []float32, c []float32, ldc int, accumulate bool) {
 	b = b[:k*panelWidth]
 	i := 0
 	for ; i+2 <= n; i += 2 {

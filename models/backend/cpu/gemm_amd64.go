@@ -52,6 +52,9 @@ func packRowsavx2(dst *float32, k int, a *float32, lda int)
 // packRows packs eight rows of k terms, a positive multiple of 8.
 func packRows(dst *float32, k int, a *float32, lda int) { packRowsavx2(dst, k, a, lda) }
 
+//go:noescape
+func rotateRowavx2(t *rotateCall)
+
 // The instruction sets of the element-wise functions; their methods call the
 // assembly directly, so that operands stay on the caller's stack.
 const (
@@ -98,11 +101,14 @@ func (e elementwise) normRows(t *normCall) {
 	}
 }
 
+// rotateRow is one for both: four pairs fill a register of 16 bytes.
+func (elementwise) rotateRow(t *rotateCall) { rotateRowavx2(t) }
+
 // microKernels returns the kernels this CPU can run, fastest first, ending
 // with plain Go.
 func microKernels() []kernel {
 	var ks []kernel
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
+	if cpu.X86.HasAVX2 && cpu.X86.HasAVX512F && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL {
 		ks = append(ks, kernel{
 			name: "avx512", wide: 3,
 			elements: avx512, masks: true,

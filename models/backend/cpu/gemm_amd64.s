@@ -4416,6 +4416,39 @@ packRowsavx2_loop:
 	VZEROUPPER
 	RET
 
+// func rotateRowavx2(t *rotateCall)
+TEXT ·rotateRowavx2(SB), NOSPLIT, $0-8
+	MOVQ t+0(FP), R15
+	MOVQ rotateCall_x(R15), AX
+	MOVQ rotateCall_heads(R15), R8
+	MOVQ rotateCall_headBytes(R15), R9
+	MOVQ rotateCall_half(R15), R10
+	MOVQ rotateCall_cos(R15), R11
+	MOVQ rotateCall_sin(R15), R12
+rotateRowavx2_head:
+	XORQ CX, CX
+	LEAQ (AX)(R10*4), BX
+rotateRowavx2_loop:
+	VMOVUPS (AX)(CX*4), X0
+	VMOVUPS (BX)(CX*4), X1
+	VMOVUPS (R11)(CX*4), X2
+	VMOVUPS (R12)(CX*4), X3
+	VMULPS X2, X0, X4
+	VMULPS X3, X1, X5
+	VSUBPS X5, X4, X4
+	VMULPS X2, X1, X1
+	VMULPS X3, X0, X0
+	VADDPS X0, X1, X1
+	VMOVUPS X4, (AX)(CX*4)
+	VMOVUPS X1, (BX)(CX*4)
+	ADDQ $4, CX
+	CMPQ CX, R10
+	JLT rotateRowavx2_loop
+	ADDQ R9, AX
+	DECQ R8
+	JNZ rotateRowavx2_head
+	RET
+
 // Constants of exp32, each repeated over 64 bytes.
 DATA expConstants<>+0(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e
 DATA expConstants<>+8(SB)/8, $0x3fb8aa3b3fb8aa3b // log2e

@@ -23,6 +23,9 @@ func siluMulneon(gate, up *float32, n int)
 //go:noescape
 func normRowsneon(t *normCall)
 
+//go:noescape
+func rotateRowneon(t *rotateCall)
+
 // neon is the instruction set of the element-wise functions.
 const neon elementwise = 1
 
@@ -39,6 +42,8 @@ func (elementwise) softmaxRows(t *softmaxCall) { softmaxRowsneon(t) }
 func (elementwise) siluMul(gate, up *float32, n int) { siluMulneon(gate, up, n) }
 
 func (elementwise) normRows(t *normCall) { normRowsneon(t) }
+
+func (elementwise) rotateRow(t *rotateCall) { rotateRowneon(t) }
 
 // microKernels returns the kernels this CPU can run, fastest first, ending
 // with plain Go. Every arm64 CPU has the vector instructions.

@@ -1099,6 +1099,39 @@ normRowsneon_scale:
 	BNE normRowsneon_row
 	RET
 
+// func rotateRowneon(t *rotateCall)
+TEXT ·rotateRowneon(SB), NOSPLIT, $0-8
+	MOVD t+0(FP), R0
+	MOVD rotateCall_x(R0), R1
+	MOVD rotateCall_heads(R0), R2
+	MOVD rotateCall_headBytes(R0), R3
+	MOVD rotateCall_half(R0), R4
+rotateRowneon_head:
+	MOVD rotateCall_cos(R0), R5
+	MOVD rotateCall_sin(R0), R6
+	MOVD R1, R7
+	ADD R4<<2, R1, R8
+	MOVD R4, R9
+rotateRowneon_loop:
+	VLD1 (R7), [V0.S4]
+	VLD1 (R8), [V1.S4]
+	VLD1.P 16(R5), [V2.S4]
+	VLD1.P 16(R6), [V3.S4]
+	WORD $0x6e22dc04 // FMUL V4, V0, V2
+	WORD $0x6e23dc25 // FMUL V5, V1, V3
+	WORD $0x4ea5d484 // FSUB V4, V4, V5
+	WORD $0x6e22dc21 // FMUL V1, V1, V2
+	WORD $0x6e23dc00 // FMUL V0, V0, V3
+	WORD $0x4e20d421 // FADD V1, V1, V0
+	VST1.P [V4.S4], 16(R7)
+	VST1.P [V1.S4], 16(R8)
+	SUBS $4, R9, R9
+	BNE rotateRowneon_loop
+	ADD R3, R1, R1
+	SUBS $1, R2, R2
+	BNE rotateRowneon_head
+	RET
+
 // func peakneon(n int)
 TEXT ·peakneon(SB), NOSPLIT, $0-8
 	MOVD n+0(FP), R0

@@ -15,6 +15,7 @@ func (elementwise) scaleMax(*float32, int, float32) float32              { retur
 func (elementwise) expSum(*float32, int, float32, *float32, *[8]float64) {}
 func (elementwise) softmaxRows(*softmaxCall)                             {}
 func (elementwise) siluMul(_, _ *float32, _ int)                         {}
+func (elementwise) rotateRow(*rotateCall)                                {}
 func (elementwise) normRows(*normCall)                                   {}
 
 // packRows is never called: no kernel here has it.

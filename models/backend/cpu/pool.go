@@ -56,11 +56,15 @@ const (
 )
 
 const (
-	spinTime = 100 * time.Microsecond // before a worker parks
-	// pausesPerYield pauses take a few microseconds: other goroutines
-	// wait no longer than that for the processor of a spinning worker.
-	pausesPerYield = 32
-	pauseCycles    = 8
+	// spinTime passes before a worker parks. It covers the gaps between the
+	// loops of a pass; more would only take time from others where there are
+	// more runnable threads than processors.
+	spinTime = 30 * time.Microsecond
+	// pausesPerYield rounds of pauseCycles take about three microseconds:
+	// other goroutines wait no longer than that for the processor of a
+	// spinning worker.
+	pausesPerYield = 64
+	pauseCycles    = 2
 )
 
 func newPool(workers int) *pool {

@@ -99,13 +99,27 @@ func TestPoolParks(t *testing.T) {
 	}
 }
 
-// BenchmarkForkJoin is the price of a loop that does nothing.
+// BenchmarkForkJoin compares one item of a few microseconds, on the caller,
+// with one such item per worker: the difference is the price of sharing.
 func BenchmarkForkJoin(b *testing.B) {
 	p := newPool(0)
 	defer p.close()
-	t := &funcTask{func(_, _ int) {}}
-	b.ReportAllocs()
-	for b.Loop() {
-		p.run(p.workers, 1e9, t)
+	t := &funcTask{func(_, _ int) { peakGeneric(1000) }}
+	for _, c := range []struct {
+		name  string
+		items int
+	}{{"alone", 1}, {"shared", p.workers}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			best := time.Hour
+			for b.Loop() {
+				start := time.Now()
+				for range 100 {
+					p.run(c.items, 1e9, t)
+				}
+				best = min(best, time.Since(start))
+			}
+			b.ReportMetric(float64(best.Nanoseconds())/100, "best-ns/loop")
+		})
 	}
 }

@@ -10,6 +10,7 @@ func AMD64() string {
 		tile(e, t)
 	}
 	packRows(e)
+	rotateRow(e)
 	constants(e, constantBytes)
 	for _, v := range []vector{avx512, avx2} {
 		scaleMax(e, v)
@@ -72,26 +73,27 @@ func declarations(constraint string, tiles []tileShape) string {
 }
 
 // rowAddr addresses row i of a matrix whose row 0 is at base, row 3 at base3,
-// row 6 at base6 and whose row stride in bytes is in the register stride,
-// plus an offset in bytes.
-func rowAddr(i, offset int, base, base3, base6, stride string) string {
-	var a string
+// row 6 at base6 and whose row stride in bytes is in the register stride.
+func rowAddr(i int, base, base3, base6, stride string) string {
 	switch i {
 	case 0:
-		a = "(" + base + ")"
+		return "(" + base + ")"
 	case 1, 2, 4:
-		a = fmt.Sprintf("(%s)(%s*%d)", base, stride, i)
+		return fmt.Sprintf("(%s)(%s*%d)", base, stride, i)
 	case 3:
-		a = "(" + base3 + ")"
+		return "(" + base3 + ")"
 	case 5, 7:
-		a = fmt.Sprintf("(%s)(%s*%d)", base3, stride, i-3)
+		return fmt.Sprintf("(%s)(%s*%d)", base3, stride, i-3)
 	default: // 6
-		a = "(" + base6 + ")"
+		return "(" + base6 + ")"
 	}
-	if offset != 0 {
-		a = fmt.Sprint(offset) + a
+}
+
+func offset(bytes int, addr string) string {
+	if bytes == 0 {
+		return addr
 	}
-	return a
+	return fmt.Sprintf("%d%s", bytes, addr)
 }
 
 // tile emits one tile kernel. The running totals of the blocks lie in the
@@ -158,7 +160,7 @@ func tile(e *emitter, t tileShape) {
 		for i := 0; i < rows; i++ {
 			a := fmt.Sprintf("%d(AX)", 4*(u*rows+i))
 			if !packed {
-				a = rowAddr(i, 4*u, "AX", "R9", "R10", "SI")
+				a = offset(4*u, rowAddr(i, "AX", "R9", "R10", "SI"))
 			}
 			// AVX-512 broadcasts inside the product: a broadcast into a register
 			// of 64 bytes takes a turn of the pipes that add.
@@ -227,9 +229,9 @@ func tile(e *emitter, t tileShape) {
 		matrixRows("DI", "R11", "R12", "R8")
 		each(func(i, j int) {
 			if masked {
-				e.f("VADDPS %s, %[2]s, K1, %[2]s", rowAddr(i, j*bytes, "DI", "R11", "R12", "R8"), acc(i, j))
+				e.f("VADDPS %s, %[2]s, K1, %[2]s", offset(j*bytes, rowAddr(i, "DI", "R11", "R12", "R8")), acc(i, j))
 			} else {
-				e.f("VADDPS %s, %[2]s, %[2]s", rowAddr(i, j*bytes, "DI", "R11", "R12", "R8"), acc(i, j))
+				e.f("VADDPS %s, %[2]s, %[2]s", offset(j*bytes, rowAddr(i, "DI", "R11", "R12", "R8")), acc(i, j))
 			}
 		})
 	}
@@ -251,7 +253,7 @@ func tile(e *emitter, t tileShape) {
 	matrixRows("DI", "R11", "R12", "R8")
 	for i := 0; i < rows; i++ {
 		for at := 0; at < vectors*bytes; at += 64 {
-			e.f("PREFETCHT0 %s", rowAddr(i, at, "DI", "R11", "R12", "R8"))
+			e.f("PREFETCHT0 %s", offset(at, rowAddr(i, "DI", "R11", "R12", "R8")))
 		}
 	}
 	e.f("MOVQ tileCall_b(R15), BX")
@@ -307,9 +309,9 @@ func tile(e *emitter, t tileShape) {
 	matrixRows("DI", "R11", "R12", "R8")
 	each(func(i, j int) {
 		if masked {
-			e.f("VMOVUPS %s, K1, %s", acc(i, j), rowAddr(i, j*bytes, "DI", "R11", "R12", "R8"))
+			e.f("VMOVUPS %s, K1, %s", acc(i, j), offset(j*bytes, rowAddr(i, "DI", "R11", "R12", "R8")))
 		} else {
-			e.f("VMOVUPS %s, %s", acc(i, j), rowAddr(i, j*bytes, "DI", "R11", "R12", "R8"))
+			e.f("VMOVUPS %s, %s", acc(i, j), offset(j*bytes, rowAddr(i, "DI", "R11", "R12", "R8")))
 		}
 	})
 	e.f("MOVQ tileCall_nextA(R15), AX")
@@ -400,7 +402,7 @@ func packRows(e *emitter) {
 	e.f("ADDQ SI, R10")
 	e.label("packRowsavx2_loop")
 	for i := range 8 {
-		e.f("VMOVUPS %s, Y%d", rowAddr(i, 0, "AX", "R9", "R10", "SI"), i)
+		e.f("VMOVUPS %s, Y%d", rowAddr(i, "AX", "R9", "R10", "SI"), i)
 	}
 	for i := 0; i < 8; i += 2 { // pairs of rows, interleaved
 		e.f("VUNPCKLPS Y%d, Y%d, Y%d", i+1, i, 8+i)

@@ -169,7 +169,7 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 				v.loadHalf(e, format, k, j%perPanel, addr, b(j))
 			}
 			for i := 0; i < rows; i++ {
-				e.f("VBROADCASTSS %s, %s", offset(4*k, rowAddr(i, "AX", "R9", "", "SI")), x)
+				e.f("VBROADCASTSS %s, %s", offset(4*k, rowAddr(i, "AX", "", "", "SI")), x)
 				for j := 0; j < vectors; j++ {
 					e.f("VMULPS %s, %s, %s", b(j), x, product)
 					e.f("VADDPS %[1]s, %[2]s, %[2]s", product, acc(i, j))
@@ -219,7 +219,7 @@ func prefetch(e *emitter, at int, addr string) {
 func (v vector) addTo(e *emitter, rows, vectors int, acc func(i, j int) string, c, c3, ldc string) {
 	for i := 0; i < rows; i++ {
 		for j := 0; j < vectors; j++ {
-			at := offset(j*v.lanes*4, rowAddr(i, c, c3, "", ldc))
+			at := offset(j*v.lanes*4, rowAddr(i, c, "", "", ldc))
 			e.f("VADDPS %s, %s, %s", at, acc(i, j), acc(i, j))
 			e.f("VMOVUPS %s, %s", acc(i, j), at)
 		}
@@ -346,7 +346,7 @@ func (v vector) packed(e *emitter, p PackedFormat, rows int) {
 			}
 		}
 		for i := 0; i < rows; i++ {
-			e.f("VBROADCASTSS %s, %s", offset(4*k, rowAddr(i, "AX", "R9", "", "SI")), x)
+			e.f("VBROADCASTSS %s, %s", offset(4*k, rowAddr(i, "AX", "", "", "SI")), x)
 			for j := 0; j < vectors; j++ {
 				e.f("VMULPS %s, %s, %s", value[j], x, product)
 				e.f("VADDPS %[1]s, %[2]s, %[2]s", product, acc(i, j))

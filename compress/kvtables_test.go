@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// kvOf returns keys and values of the shape, normally distributed.
-func kvOf(layers, rows, width int) KV {
+// randomKV returns keys and values of the shape, normally distributed.
+func randomKV(layers, rows, width int) KV {
 	r := rand.New(rand.NewPCG(3, uint64(rows)))
 	kv := KV{}
 	for range layers {
@@ -42,7 +42,7 @@ func kvTablesOf(t testing.TB, kv KV, o Options) *KVTables {
 // end has those trained, the other those of the file.
 func TestKVTablesFile(t *testing.T) {
 	o := DefaultOptions()
-	kv := kvOf(2, 20, 12)
+	kv := randomKV(2, 20, 12)
 	tables := kvTablesOf(t, kv, o)
 	file := tables.Append([]byte("before"))[len("before"):]
 	want := []byte("SBK\x01\x02")
@@ -112,9 +112,9 @@ func TestKVTablesFile(t *testing.T) {
 
 func TestKVTablesRefuses(t *testing.T) {
 	o := DefaultOptions()
-	tables := kvTablesOf(t, kvOf(1, 8, 6), o)
+	tables := kvTablesOf(t, randomKV(1, 8, 6), o)
 	good := tables.Append(nil)
-	other := trainOn(t, kvOf(1, 8, 5).Keys[0], o).Append(nil)
+	other := trainOn(t, randomKV(1, 8, 5).Keys[0], o).Append(nil)
 	seal := func(b []byte) []byte { return sealed(append(b, 0, 0, 0, 0)) }
 	short := append([]byte("SBK\x01\x01"), other[:3]...)
 	for _, tc := range []struct {
@@ -152,9 +152,9 @@ func sealed(b []byte) []byte {
 // FuzzParseKVTables: what is read is written again as it was.
 func FuzzParseKVTables(f *testing.F) {
 	o := DefaultOptions()
-	f.Add(kvTablesOf(f, kvOf(2, 20, 5), o).Append(nil))
+	f.Add(kvTablesOf(f, randomKV(2, 20, 5), o).Append(nil))
 	o.MaxActivationBits = 2
-	f.Add(kvTablesOf(f, kvOf(1, 3, 1), o).Append(nil))
+	f.Add(kvTablesOf(f, randomKV(1, 3, 1), o).Append(nil))
 	f.Add([]byte("SBK\x01\xff\xff\x03"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = bytes.Clone(b)

@@ -192,9 +192,14 @@ not measured.`,
 				if train != "" {
 					return usagef("--tables and --train are two ways to the same tables, expected one")
 				}
-				if o.Readings.Tables, err = openTables(tables); err != nil {
+				t, err := openTables(tables)
+				if err == nil {
+					err = t.only(false)
+				}
+				if err != nil {
 					return err
 				}
+				o.Readings.Tables = t.hidden
 			}
 			var other bench.Activations
 			if train != "" {
@@ -537,17 +542,4 @@ func loadHellaSwag(o *bench.CPUOptions, dir, tokenizerPath string, documents int
 	}
 	return fmt.Sprintf("hellaswag: the first %d of %d documents, protocol %s, tokenizer of %d tokens%s; weights are random, so scores mean nothing.",
 		len(o.HellaSwag.Data.Docs), o.HellaSwag.Data.Total, tasks.JointBOS, o.HellaSwag.Tokenizer.Size(), ids), nil
-}
-
-// openTables reads a file of trained tables.
-func openTables(path string) (*compress.Tables, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	t, err := compress.ParseTables(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return t, nil
 }

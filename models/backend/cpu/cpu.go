@@ -32,7 +32,6 @@ type Backend struct {
 
 	packedRows []float32 // left operand of the product at work, in tiles
 	product    productJob
-	few        fewJob
 	rowJob     rowJob
 	attention  attentionJob
 	score      scoreJob

@@ -344,12 +344,12 @@ func (kr *kernel) pack(dst []float32, height, k int, a []float32, lda, from, to 
 	}
 }
 
-// multiplyWeight multiplies by blocks of rows and panels, with the weight that
-// b.product names; each task owns a disjoint part of d.
-func (b *Backend) multiplyWeight(d, s *matrix, w backend.Weight, accumulate bool) {
+// denseMatMul multiplies by blocks of rows and panels; each task owns a
+// disjoint part of d.
+func (b *Backend) denseMatMul(d, s *matrix, w *denseWeight, accumulate bool) {
 	const rowsAtOnce = 512 // bounds the packed copy of the rows
 	for r := 0; r < s.rows; r += rowsAtOnce {
-		b.multiplyPart(d, s, r, min(s.rows, r+rowsAtOnce), w.Out(), accumulate)
+		b.denseRows(d, s, r, min(s.rows, r+rowsAtOnce), w, accumulate)
 	}
 }
 
@@ -357,36 +357,34 @@ func (b *Backend) multiplyWeight(d, s *matrix, w backend.Weight, accumulate bool
 // fewer do not repay the copy.
 const packAbove = 768
 
-// multiplyPart computes rows [from, to).
-func (b *Backend) multiplyPart(d, s *matrix, from, to, out int, accumulate bool) {
+func (b *Backend) denseRows(d, s *matrix, from, to int, w *denseWeight, accumulate bool) {
 	j := &b.product
-	*j = productJob{b: b, k: s.cols, dense: j.dense, narrow: j.narrow, accumulate: accumulate, c: d.data[from*d.cols:], ldc: d.cols}
+	*j = productJob{b: b, k: s.cols, w: w, accumulate: accumulate, c: d.data[from*d.cols:], ldc: d.cols}
 	j.a = rows{n: to - from, data: s.data[from*s.cols:], ld: s.cols}
 	j.height = maxRows
 	if b.kernel.tiles != nil {
 		j.height = b.kernel.tiles[0].rows
 	}
-	if tiles := j.a.n / j.height; b.kernel.packed != 0 && tiles > 1 && out >= packAbove {
+	if tiles := j.a.n / j.height; b.kernel.packed != 0 && tiles > 1 && w.out >= packAbove {
 		b.packedRows = grow(b.packedRows, tiles*j.height*s.cols)
 		j.a.packed = b.packedRows[:tiles*j.height*s.cols]
 		j.packing = true
 		b.pool.run(tiles, float64(8*len(j.a.packed)), j)
 		j.packing = false
 	}
-	j.panels = (out + panelWidth - 1) / panelWidth
+	j.panels = (w.out + panelWidth - 1) / panelWidth
 	j.plan(b.pool.workers)
-	cost := 2 * float64(j.a.n) * float64(s.cols) * float64(out)
+	cost := 2 * float64(j.a.n) * float64(w.in) * float64(w.out)
 	b.pool.run(j.rowTasks*j.colTasks, cost, j)
+	*j = productJob{}
 }
 
-// productJob is one product with a weight, dense or narrow, shared by the
-// workers.
+// productJob is one product with a dense weight, shared by the workers.
 type productJob struct {
 	b                  *Backend
 	a                  rows
 	k, height, panels  int
-	dense              *denseWeight
-	narrow             narrow
+	w                  *denseWeight
 	c                  []float32
 	ldc                int
 	accumulate         bool
@@ -436,11 +434,7 @@ func (j *productJob) item(worker, i int) {
 	}
 	from := i / j.rowTasks * j.colBlock
 	to := min(j.panels, from+j.colBlock)
-	if j.narrow != nil {
-		j.b.multiplyWidened(&j.b.scratch[worker], part, 0, j.k, j.narrow, from, to, j.c[r0*j.ldc:], j.ldc, j.accumulate)
-		return
-	}
-	j.b.kernel.multiplyRows(part, j.k, j.dense.panels, from, to, j.c[r0*j.ldc:], j.ldc, j.accumulate, j.b.scratch[worker].edge[:])
+	j.b.kernel.multiplyRows(part, j.k, j.w.panels, from, to, j.c[r0*j.ldc:], j.ldc, j.accumulate, j.b.scratch[worker].edge[:])
 }
 
 var _ backend.Backend = (*Backend)(nil)

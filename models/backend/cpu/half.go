@@ -26,7 +26,7 @@ type halfKernels struct {
 	widen func(n int, b *uint16, dst *float32)
 	// tiles lists products of few rows, most rows first, of one panel and of
 	// two at distance stride: c (rows, 16*panels) += a (rows, k) · b, in
-	// partial sums of blockK terms.
+	// partial sums of blockK terms. A nil entry means none.
 	tiles []halfTile
 }
 
@@ -160,7 +160,13 @@ func (w *halfWeight) few(rows int, a []float32, lda, p, panels int, c []float32,
 	i := 0
 	for _, t := range w.kernels.tiles {
 		for i+t.rows <= rows {
-			t.fn[panels-1](w.in, &a[i*lda], lda, &b[0], stride, &c[i*ldc], ldc)
+			n := 1
+			if panels == 2 && t.fn[1] != nil {
+				n = 2
+			}
+			for q := 0; q < panels; q += n {
+				t.fn[n-1](w.in, &a[i*lda], lda, &b[q*stride], stride, &c[i*ldc+q*panelWidth], ldc)
+			}
 			i += t.rows
 		}
 	}

@@ -1,6 +1,10 @@
 package cpu
 
-import "splitbench/models/backend"
+import (
+	"runtime"
+
+	"splitbench/models/backend"
+)
 
 // narrow is a weight stored in fewer bits than float32. Products widen its
 // panels to float32, exactly as its definition says, and then have the bits of
@@ -30,70 +34,57 @@ func widenRow(dst []float32, w narrow, r int) {
 }
 
 const (
-	// fewRows is up to how many rows a product widens the weight in registers;
-	// beyond, once for all rows through memory.
-	fewRows = 2
+	// fewRows is up to how many rows a product widens the weight in registers,
+	// once for each 4, 2 or 1 rows; beyond, once for all rows through memory.
+	fewRows = 4
 	// widenTerms is how many terms of maxPanels panels are widened at a time:
 	// 48 KiB, which stay in the second-level cache.
 	widenTerms = 8 * blockK
 )
 
-// multiplyWidened computes c (+)= a · w over the terms [k0, k), k0 a multiple
-// of blockK, of panels [from, to). Column 0 of c is column 0 of w.
-func (b *Backend) multiplyWidened(sc *scratch, a rows, k0, k int, w narrow, from, to int, c []float32, ldc int, accumulate bool) {
-	kr := &b.kernel
+// multiplyNarrow computes d (+)= s · wᵀ.
+func (b *Backend) multiplyNarrow(d, s *matrix, w narrow, accumulate bool) {
+	np := (w.Out() + panelWidth - 1) / panelWidth
+	cost := 2 * float64(s.rows) * float64(w.In()) * float64(w.Out())
+	if s.rows <= fewRows {
+		// Tasks of whole pairs of panels, several per worker.
+		step := max(2, np/(8*b.pool.workers)/2*2)
+		b.pool.do((np+step-1)/step, cost, func(worker, task int) {
+			for p := task * step; p < min(np, (task+1)*step); p += 2 {
+				b.multiplyFew(&b.scratch[worker], d, s, w, p, min(2, np-p), accumulate)
+			}
+		})
+		runtime.KeepAlive(w)
+		return
+	}
+	b.pool.do((np+maxPanels-1)/maxPanels, cost, func(worker, task int) {
+		from := task * maxPanels
+		to := min(np, from+maxPanels)
+		b.multiplyWidened(&b.scratch[worker], d, s, w, from, to, 0, accumulate)
+	})
+	runtime.KeepAlive(w)
+}
+
+// multiplyWidened computes columns of panels [from, to), at most maxPanels,
+// over the terms from k0 on, a multiple of blockK.
+func (b *Backend) multiplyWidened(sc *scratch, d, s *matrix, w narrow, from, to, k0 int, accumulate bool) {
 	sc.unpack = grow(sc.unpack, maxPanels*panelWidth*widenTerms)
-	height := maxRows
-	if kr.tiles != nil {
-		height = kr.tiles[0].rows
-	}
-	for p, n := from, 0; p < to; p += n {
-		n = min(to-p, kr.wide)
-		cols := min(w.Out()-p*panelWidth, n*panelWidth)
-		for k0 := k0; k0 < k; k0 += widenTerms {
-			kn := min(widenTerms, k-k0)
-			stride := kn * panelWidth
-			for q := range n {
-				w.widen(sc.unpack[q*stride:], p+q, k0, kn)
-			}
-			part := a.from(k0, height)
-			if cols%panelWidth == 0 {
-				kr.run(part, k, cols, kn, sc.unpack, stride, nil, c[p*panelWidth:], ldc, accumulate || k0 > 0)
-				continue
-			}
-			part.packed = nil
-			kr.multiplyRows(part, kn, panels{sc.unpack[:n*stride], cols, stride}, 0, n, c[p*panelWidth:], ldc, accumulate || k0 > 0, sc.edge[:])
+	for ; k0 < s.cols; k0 += widenTerms {
+		kn := min(widenTerms, s.cols-k0)
+		stride := kn * panelWidth
+		for p := from; p < to; p++ {
+			w.widen(sc.unpack[(p-from)*stride:], p, k0, kn)
 		}
+		// The block is a matrix whose first column is column from*panelWidth of d.
+		cols := min(d.cols-from*panelWidth, (to-from)*panelWidth)
+		b.kernel.multiply(s.rows, kn, s.data[k0:], s.cols, panels{sc.unpack, cols, stride}, 0, to-from, d.data[from*panelWidth:], d.cols, accumulate, sc.edge[:])
+		accumulate = true
 	}
 }
 
-// fewJob is one product of at most fewRows rows, shared by the workers.
-type fewJob struct {
-	b          *Backend
-	d, s       *matrix
-	w          narrow
-	panels     int
-	step       int // panels of a task, even
-	accumulate bool
-}
-
-func (b *Backend) multiplyFew(d, s *matrix, w narrow, accumulate bool) {
-	j := &b.few
-	*j = fewJob{b: b, d: d, s: s, w: w, panels: (w.Out() + panelWidth - 1) / panelWidth, accumulate: accumulate}
-	j.step = max(2, j.panels/(8*b.pool.workers)/2*2)
-	b.pool.run((j.panels+j.step-1)/j.step, 2*float64(s.rows)*float64(s.cols)*float64(w.Out()), j)
-	*j = fewJob{}
-}
-
-func (j *fewJob) item(worker, i int) {
-	for p := i * j.step; p < min(j.panels, (i+1)*j.step); p += 2 {
-		j.pair(&j.b.scratch[worker], p, min(2, j.panels-p))
-	}
-}
-
-// pair computes the columns of one or two panels.
-func (j *fewJob) pair(sc *scratch, p, n int) {
-	d, s := j.d, j.s
+// multiplyFew computes the columns of one or two panels for at most fewRows
+// rows.
+func (b *Backend) multiplyFew(sc *scratch, d, s *matrix, w narrow, p, n int, accumulate bool) {
 	col := p * panelWidth
 	width := min(n*panelWidth, d.cols-col)
 	c, ldc := d.data[col:], d.cols
@@ -104,19 +95,19 @@ func (j *fewJob) pair(sc *scratch, p, n int) {
 	for r := range s.rows {
 		row := c[r*ldc:][:n*panelWidth]
 		switch {
-		case !j.accumulate:
+		case !accumulate:
 			clear(row) // a partial sum is never -0: zero plus it has its bits
 		case aside:
 			copy(row, d.row(r)[col:])
 		}
 	}
-	done := j.w.few(s.rows, s.data, s.cols, p, n, c, ldc)
+	done := w.few(s.rows, s.data, s.cols, p, n, c, ldc)
 	if aside {
 		for r := range s.rows {
 			copy(d.row(r)[col:], c[r*ldc:][:width])
 		}
 	}
 	if done < s.cols {
-		j.b.multiplyWidened(sc, rows{n: s.rows, data: s.data, ld: s.cols}, done, s.cols, j.w, p, p+n, d.data, d.cols, j.accumulate || done > 0)
+		b.multiplyWidened(sc, d, s, w, p, p+n, done, accumulate || done > 0)
 	}
 }

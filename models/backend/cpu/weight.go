@@ -92,20 +92,13 @@ func (b *Backend) MatMul(dst, src backend.Matrix, w backend.Weight, bias backend
 }
 
 func (b *Backend) matMul(d, s *matrix, weight backend.Weight, accumulate bool) {
-	switch w := weight.(type) {
-	case *denseWeight:
-		b.product.dense = w
-		b.multiplyWeight(d, s, w, accumulate)
-	case narrow:
-		if s.rows <= fewRows {
-			b.multiplyFew(d, s, w, accumulate)
-			break
-		}
-		b.product.narrow = w
-		b.multiplyWeight(d, s, w, accumulate)
+	if n, ok := weight.(narrow); ok {
+		b.multiplyNarrow(d, s, n, accumulate)
+		return
 	}
-	b.product = productJob{}
-	runtime.KeepAlive(weight)
+	w := weight.(*denseWeight)
+	b.denseMatMul(d, s, w, accumulate)
+	runtime.KeepAlive(w)
 }
 
 func grow[T any](s []T, n int) []T {

@@ -24,8 +24,8 @@ import (
 var outputs = map[string]func() string{
 	"gemm_amd64.s":   AMD64,
 	"gemm_arm64.s":   ARM64,
-	"packed_amd64.s": PackedAMD64,
 	"tiles_amd64.go": func() string { return declarations("!noasm", x86Tiles) },
+	"packed_amd64.s": PackedAMD64,
 	"tiles_arm64.go": func() string { return declarations("!noasm", neonTiles) },
 }
 

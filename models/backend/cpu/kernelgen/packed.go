@@ -29,10 +29,10 @@ func PackedAMD64() string {
 }
 
 // HalfTiles lists rows and panels of the products with 16-bit weights.
-var HalfTiles = [][2]int{{2, 2}, {2, 1}, {1, 2}, {1, 1}}
+var HalfTiles = [][2]int{{4, 1}, {2, 2}, {2, 1}, {1, 2}, {1, 1}}
 
 // PackedRows lists the rows of the products with packed weights.
-var PackedRows = []int{2, 1}
+var PackedRows = []int{4, 2, 1}
 
 // PackedFormat is a width of packed codes.
 type PackedFormat struct {
@@ -135,6 +135,12 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 	e.f("SHLQ $2, SI")
 	e.f("SHLQ $1, DX")
 	e.f("SHLQ $2, R8")
+	if rows > 3 {
+		e.f("LEAQ (AX)(SI*2), R9")
+		e.f("ADDQ SI, R9")
+		e.f("LEAQ (DI)(R8*2), R11")
+		e.f("ADDQ R8, R11")
+	}
 	v.startHalf(e, format)
 	e.label(name + "_block")
 	e.f("MOVQ $%d, R12", blockTerms)
@@ -163,7 +169,7 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 				v.loadHalf(e, format, k, j%perPanel, addr, b(j))
 			}
 			for i := 0; i < rows; i++ {
-				e.f("VBROADCASTSS %s, %s", rowAddr(i, 4*k, "AX", "", "", "SI"), x)
+				e.f("VBROADCASTSS %s, %s", offset(4*k, rowAddr(i, "AX", "", "", "SI")), x)
 				for j := 0; j < vectors; j++ {
 					e.f("VMULPS %s, %s, %s", b(j), x, product)
 					e.f("VADDPS %[1]s, %[2]s, %[2]s", product, acc(i, j))
@@ -172,6 +178,9 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 		}
 		e.f("ADDQ $%d, BX", 32*n)
 		e.f("ADDQ $%d, AX", 4*n)
+		if rows > 3 {
+			e.f("ADDQ $%d, R9", 4*n)
+		}
 	}
 	e.f("SUBQ $4, R12")
 	e.f("JLT %s_rest", name)
@@ -190,7 +199,7 @@ func (v vector) productHalf(e *emitter, format string, rows, panels int) {
 	e.label(name + "_one")
 	terms(1)
 	e.label(name + "_sum")
-	v.addTo(e, rows, vectors, acc, "DI", "R8")
+	v.addTo(e, rows, vectors, acc, "DI", "R11", "R8")
 	e.f("TESTQ CX, CX")
 	e.f("JNZ %s_block", name)
 	e.f("VZEROUPPER")
@@ -207,10 +216,10 @@ func prefetch(e *emitter, at int, addr string) {
 }
 
 // addTo emits c += acc.
-func (v vector) addTo(e *emitter, rows, vectors int, acc func(i, j int) string, c, ldc string) {
+func (v vector) addTo(e *emitter, rows, vectors int, acc func(i, j int) string, c, c3, ldc string) {
 	for i := 0; i < rows; i++ {
 		for j := 0; j < vectors; j++ {
-			at := rowAddr(i, j*v.lanes*4, c, "", "", ldc)
+			at := offset(j*v.lanes*4, rowAddr(i, c, "", "", ldc))
 			e.f("VADDPS %s, %s, %s", at, acc(i, j), acc(i, j))
 			e.f("VMOVUPS %s, %s", acc(i, j), at)
 		}
@@ -273,6 +282,12 @@ func (v vector) packed(e *emitter, p PackedFormat, rows int) {
 		e.f("SHLQ $2, SI")
 		e.f("SHLQ $2, R11")
 	}
+	if rows > 3 {
+		e.f("LEAQ (AX)(SI*2), R9")
+		e.f("ADDQ SI, R9")
+		e.f("LEAQ (DI)(R11*2), R13")
+		e.f("ADDQ R11, R13")
+	}
 	if p.Codebook {
 		e.f("MOVQ table+32(FP), DX")
 		for i, t := range table {
@@ -331,7 +346,7 @@ func (v vector) packed(e *emitter, p PackedFormat, rows int) {
 			}
 		}
 		for i := 0; i < rows; i++ {
-			e.f("VBROADCASTSS %s, %s", rowAddr(i, 4*k, "AX", "", "", "SI"), x)
+			e.f("VBROADCASTSS %s, %s", offset(4*k, rowAddr(i, "AX", "", "", "SI")), x)
 			for j := 0; j < vectors; j++ {
 				e.f("VMULPS %s, %s, %s", value[j], x, product)
 				e.f("VADDPS %[1]s, %[2]s, %[2]s", product, acc(i, j))
@@ -344,13 +359,16 @@ func (v vector) packed(e *emitter, p PackedFormat, rows int) {
 		e.f("ADDQ $%d, DI", 64*codes)
 	default:
 		e.f("ADDQ $%d, AX", 4*codes)
+		if rows > 3 {
+			e.f("ADDQ $%d, R9", 4*codes)
+		}
 	}
 	if chunks > 1 {
 		e.f("DECQ DX")
 		e.f("JNZ %s_chunk", name)
 	}
 	if rows > 0 {
-		v.addTo(e, rows, vectors, acc, "DI", "R11")
+		v.addTo(e, rows, vectors, acc, "DI", "R13", "R11")
 	}
 	e.f("DECQ R12")
 	e.f("JNZ %s_same", name)
@@ -430,11 +448,4 @@ func gcd(a, b int) int {
 		a, b = b, a%b
 	}
 	return a
-}
-
-func offset(bytes int, addr string) string {
-	if bytes == 0 {
-		return addr
-	}
-	return fmt.Sprint(bytes) + addr
 }

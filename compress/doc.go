@@ -19,6 +19,11 @@
 //
 // The codec "raw16" sends every value in two bytes and quantises nothing.
 //
+// The codec "split1" sends the values of steps 1 to 3 in a message made for one
+// token (split1.go): tables of frequencies agreed beforehand (tables.go) or
+// learned from the stream at both ends (session.go), few lanes. kv.go does so for
+// the keys and values of a cache. FORMAT.md defines every byte that is written.
+//
 // Every reading of the paper that admits a choice is a field of [Options].
 // [Quantise] stops after step 3 and gives the intermediate result; its Restore
 // equals what [Decode] makes of the message bit for bit.

@@ -113,28 +113,27 @@ func FuzzDecode(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		check := func(b []byte, trained bool, decode func(dst []float32) (Matrix, error)) {
+		check := func(b []byte, inspect func([]byte) (Info, error), decode func(dst []float32) (Matrix, error)) {
 			m, err := decode(nil)
 			if err != nil {
 				if !errors.Is(err, ErrMessage) {
 					t.Fatalf("error %v", err)
 				}
-				Inspect(b)
+				if _, err := inspect(b); err != nil && !errors.Is(err, ErrMessage) {
+					t.Fatalf("Inspect gives %v", err)
+				}
 				return
 			}
 			if len(m.Data) != m.Rows*m.Cols || cap(m.Data) > fuzzLimit {
 				t.Fatalf("%d x %d with %d values", m.Rows, m.Cols, len(m.Data))
 			}
-			info, err := Inspect(b)
+			info, err := inspect(b)
 			if err != nil {
 				t.Fatalf("decodes, but Inspect gives %v", err)
 			}
 			rows := 0
 			for _, n := range info.QRows {
 				rows += n
-			}
-			if trained {
-				rows, info.Cols = m.Rows, m.Cols // Inspect cannot tell
 			}
 			if info.Rows != m.Rows || info.Cols != m.Cols || info.Parts.Total() != len(b) || info.Codec != "raw16" && rows != m.Rows {
 				t.Fatalf("Inspect says %+v of %d x %d in %d bytes", info, m.Rows, m.Cols, len(b))
@@ -145,12 +144,15 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		try := func(b []byte) {
-			check(b, false, func(dst []float32) (Matrix, error) { return decode(dst, b, 0, fuzzLimit) })
+			check(b, Inspect, func(dst []float32) (Matrix, error) { return decode(dst, b, 0, fuzzLimit) })
 		}
 		try(b)
 		for _, x := range tables {
 			b := resealSplit1(b, x)
-			check(b, true, func(dst []float32) (Matrix, error) { return decodeSplit1(dst, b, x, new(scratch), fuzzLimit) })
+			check(b, x.Inspect, func(dst []float32) (Matrix, error) { return decodeSplit1(dst, b, x, new(scratch), fuzzLimit) })
+			if _, err := Inspect(b); err != nil && !errors.Is(err, ErrMessage) {
+				t.Fatalf("Inspect gives %v", err)
+			}
 		}
 		try(resealSplit1(b, nil))
 		if len(b) >= fixedSize {
@@ -170,7 +172,7 @@ func FuzzKVDecode(f *testing.F) {
 	codecs := []*KVCodec{mustKV(f, o, nil), mustKV(f, o, &KVTables{Keys: x[:], Values: []*Tables{x[1], x[0]}})}
 	for i, c := range codecs {
 		for rows := range 3 {
-			f.Add(encodeKV(f, c, kvOf(1+rows%2, rows, 24, rows, uint64(i))))
+			f.Add(encodeKV(f, c, kvCache(1+rows%2, rows, 24, rows, uint64(i))))
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// kvOf returns a cache of the given shape, each matrix from other values.
-func kvOf(layers, rows, width, position int, seed uint64) KV {
+// kvCache returns a cache of the given shape, each matrix from other values.
+func kvCache(layers, rows, width, position int, seed uint64) KV {
 	kv := KV{Position: position}
 	for i := range layers {
 		kv.Keys = append(kv.Keys, trainingRows(rows, width, seed+uint64(2*i)))
@@ -25,7 +25,7 @@ func kvOf(layers, rows, width, position int, seed uint64) KV {
 func kvTables(t testing.TB, layers, width int, o Options) *KVTables {
 	t.Helper()
 	out := new(KVTables)
-	kv := kvOf(layers, 40, width, 0, 500)
+	kv := kvCache(layers, 40, width, 0, 500)
 	for i := range layers {
 		for j := range kv.Values[i].Data { // values are not spread like keys
 			kv.Values[i].Data[j] /= float32(2 + i)
@@ -87,7 +87,7 @@ func TestKV(t *testing.T) {
 	var sizes []int
 	for _, c := range []*KVCodec{built, trained} {
 		total := 0
-		prompt := kvOf(layers, 37, width, 0, 1)
+		prompt := kvCache(layers, 37, width, 0, 1)
 		msg := encodeKV(t, c, prompt)
 		if !bytes.Equal(msg, encodeKV(t, c, prompt)) {
 			t.Error("a second encoding differs")
@@ -99,7 +99,7 @@ func TestKV(t *testing.T) {
 		sameKV(t, out, prompt, o)
 		total += len(msg)
 		for token := range 5 {
-			next := kvOf(layers, 1, width, 37+token, uint64(100+10*token))
+			next := kvCache(layers, 1, width, 37+token, uint64(100+10*token))
 			msg := encodeKV(t, c, next)
 			if out, err = c.Decode(msg); err != nil {
 				t.Fatal(err)
@@ -109,7 +109,7 @@ func TestKV(t *testing.T) {
 		}
 		sizes = append(sizes, total)
 		for _, shape := range [][3]int{{1, 0, 0}, {1, 0, width}, {2, 0, width}, {1, 1, width}} {
-			kv := kvOf(shape[0], shape[1], shape[2], 7, 3)
+			kv := kvCache(shape[0], shape[1], shape[2], 7, 3)
 			if c == trained && shape[2] != width {
 				continue
 			}
@@ -136,7 +136,7 @@ func TestKV(t *testing.T) {
 		t.Errorf("number %04x, want %04x", tables.ID(), want)
 	}
 	// A body is that of a split1 message.
-	one := kvOf(1, 2, width, 0, 9)
+	one := kvCache(1, 2, width, 0, 9)
 	msg := encodeKV(t, built, one)
 	key, _, err := mustCodec(t, "split1", o).Encode(nil, one.Keys[0])
 	if err != nil {
@@ -154,7 +154,7 @@ func TestKV(t *testing.T) {
 func TestKVConcurrent(t *testing.T) {
 	o := DefaultOptions()
 	c := mustKV(t, o, kvTables(t, 2, 32, o))
-	kv := kvOf(2, 4, 32, 0, 1)
+	kv := kvCache(2, 4, 32, 0, 1)
 	want := encodeKV(t, mustKV(t, o, kvTables(t, 2, 32, o)), kv)
 	var wg sync.WaitGroup
 	for range 4 {
@@ -189,7 +189,7 @@ func TestKVErrors(t *testing.T) {
 		}
 	}
 	built, c2, c3 := mustKV(t, o, nil), mustKV(t, o, two), mustKV(t, o, three)
-	good := kvOf(2, 3, 16, 0, 1)
+	good := kvCache(2, 3, 16, 0, 1)
 	change := func(f func(kv *KV)) KV {
 		kv := KV{good.Position, slices.Clone(good.Keys), slices.Clone(good.Values)}
 		f(&kv)
@@ -207,8 +207,8 @@ func TestKVErrors(t *testing.T) {
 		"data missing":      {built, change(func(kv *KV) { kv.Keys[1].Data = kv.Keys[1].Data[1:] }), "47 values"},
 		"position negative": {built, change(func(kv *KV) { kv.Position = -1 }), "position -1"},
 		"position large":    {built, change(func(kv *KV) { kv.Position = MaxValues + 1 }), "position 268435457"},
-		"more layers":       {c2, kvOf(3, 1, 16, 0, 1), "layer 3, the tables are for 2 layers"},
-		"other width":       {c2, kvOf(2, 1, 17, 0, 1), "layer 1 has 17 columns, its tables are for 16"},
+		"more layers":       {c2, kvCache(3, 1, 16, 0, 1), "layer 3, the tables are for 2 layers"},
+		"other width":       {c2, kvCache(2, 1, 17, 0, 1), "layer 1 has 17 columns, its tables are for 16"},
 	} {
 		dst, _, err := x.c.Encode([]byte("x"), x.kv)
 		if err == nil || !strings.Contains(err.Error(), x.want) || string(dst) != "x" {

@@ -6,7 +6,8 @@ import "fmt"
 // may hold. A row of zeros has no symbols and a row of equal codes costs no bits
 // under rANS, so the size of a message does not bound the size of what it
 // restores; this limit does. Decoding needs at most 4 bytes per value for the
-// result and 1 byte per value of scratch, that is 1.25 GiB at the limit.
+// result and, of the values of a row, 3 bytes each of scratch (in "literal" 1 byte
+// of those of the matrix), that is 1.75 GiB at the limit.
 // A receiver that knows its shapes checks [Inspect] before it decodes.
 const MaxValues = 1 << 28
 

@@ -471,6 +471,9 @@ func parseSplit1Header(b []byte) (h split1Header, err error) {
 		return h, messageError("%d bytes that do not begin a split1 message", len(b))
 	}
 	h.flags = b[1]
+	if err := checkSplit1Flags(h.flags); err != nil {
+		return h, messageError("%w", err)
+	}
 	h.trained = h.flags&split1Trained != 0
 	in := parser{b: b[2:]}
 	if h.trained {
@@ -498,6 +501,14 @@ func parseSplit1Header(b []byte) (h split1Header, err error) {
 		h.cols = int(cols)
 	}
 	return h, nil
+}
+
+// checkSplit1Flags checks that flags name a value type and a form of the codes.
+func checkSplit1Flags(flags byte) error {
+	if valueType(flags&split1TypeMask) > typeFloat32 || flags&split1CodesMask>>split1CodesShift > codesLanes {
+		return fmt.Errorf("flags %#02x name no form", flags)
+	}
+	return nil
 }
 
 // openSplit1 checks that msg is one whole split1 message, undamaged, and returns
@@ -573,8 +584,8 @@ func (b *split1Body) valueType() valueType {
 
 // parse reads side and sparse part into b.s and returns the codes.
 func (b *split1Body) parse(body []byte) (codes []byte, parts Parts, err error) {
-	if b.valueType() > typeFloat32 || b.codesForm() > codesLanes {
-		return nil, parts, fmt.Errorf("flags %#02x name no form", b.flags)
+	if err := checkSplit1Flags(b.flags); err != nil {
+		return nil, parts, err
 	}
 	in := parser{b: body}
 	if err := b.parseSide(&in); err != nil {

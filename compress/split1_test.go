@@ -382,6 +382,7 @@ func TestBadSplit1(t *testing.T) {
 		{"length long", "a1 00 01 02 02 00", "asks for more"},
 		{"length wraps", "a1 00 01 02 ffffffffffffffffff01 00", "asks for more"},
 		{"trained", "a1 04 3412 01 01 00", "needs tables 1234, the receiver has none"},
+		{"value type 3, trained", "a1 07 3412 01 01 00", "name no form"},
 		{"value type 3", "a1 2b" + packed[5:], "name no form"},
 		{"codes form 3", "a1 38" + packed[5:], "name no form"},
 		{"fewer bytes than rows", "a1 00 05 01 01 00", "1 bytes for 5 rows"},
@@ -429,6 +430,9 @@ func TestBadSplit1(t *testing.T) {
 			msg = msg[:1]
 		}
 		_, err := Decode(nil, msg)
+		if _, inspect := Inspect(msg); inspect != nil && !errors.Is(inspect, ErrMessage) {
+			t.Errorf("%s: Inspect gives %v", c.name, inspect)
+		}
 		if !errors.Is(err, ErrMessage) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: error %v, want one with %q", c.name, err, c.want)
 		}

@@ -50,7 +50,7 @@ type section struct {
 	freq      [][channelClasses][alphabetSize]uint16
 	centroids [][1 << 4]int8 // by token class and magnitude code, 1/256 steps; nil: none
 	rate      []uint32       // expected 1/64 bits per value of each token class, raw bits included
-	models    []laneModel
+	models    []*laneModel   // of each token class, made when first asked for
 	once      []sync.Once
 }
 
@@ -96,8 +96,11 @@ func (s *section) tokenClass(statistic uint32) int {
 
 // model returns the lane coder's form of a token class.
 func (s *section) model(class int) *laneModel {
-	s.once[class].Do(func() { s.models[class].build(&s.freq[class], s.classes) })
-	return &s.models[class]
+	s.once[class].Do(func() {
+		s.models[class] = new(laneModel)
+		s.models[class].build(&s.freq[class], s.classes)
+	})
+	return s.models[class]
 }
 
 // finish prepares what is derived from freq; class holds the channel classes, or
@@ -110,7 +113,7 @@ func (s *section) finish(q int, class []uint8) {
 	if class == nil {
 		weight[0] = 1
 	}
-	s.models = make([]laneModel, len(s.freq))
+	s.models = make([]*laneModel, len(s.freq))
 	s.once = make([]sync.Once, len(s.freq))
 	s.rate = make([]uint32, len(s.freq))
 	for t := range s.freq {

@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -167,7 +168,8 @@ func BenchmarkLanesAgainstHuff0(b *testing.B) {
 	}
 }
 
-// BenchmarkLanesRow times one token of 4096 symbols in 32 lanes.
+// BenchmarkLanesRow times one token of 4096 symbols in 32 lanes as a message has
+// it: the first rounds that are encoded have no words.
 func BenchmarkLanesRow(b *testing.B) {
 	const size, lanes = 4096, 32
 	for _, alphabet := range []int{15, 31} {
@@ -176,12 +178,15 @@ func BenchmarkLanesRow(b *testing.B) {
 				m, c := benchModel(size, alphabet, classes)
 				var w wordStack
 				states := make([]uint32, lanes)
+				var start int
 				encode := func() {
+					clear(states)
+					start = m.pushStart(states, c.symbols, c.contexts)
 					for k := range states {
-						states[k] = stateLow
+						states[k] += stateLow
 					}
 					w.reset(size)
-					m.push(states, c.symbols, c.contexts, &w)
+					m.pushRounds(states, c.symbols, c.contexts, 0, size/lanes-start, &w)
 				}
 				encode()
 				last := append([]uint32(nil), states...)
@@ -190,15 +195,56 @@ func BenchmarkLanesRow(b *testing.B) {
 				for b.Loop() {
 					best = race(2000, encode, func() {
 						copy(states, last)
-						if _, ok := m.pop(states, dst, c.contexts, 0, size/lanes, w.words(), true); !ok {
+						if _, ok := m.pop(states, dst, c.contexts, 0, size/lanes-start, w.words(), true); !ok {
 							b.Fatal("words run out")
 						}
+						for k := range states {
+							states[k] -= stateLow
+						}
+						m.pop(states, dst, c.contexts, size/lanes-start, size/lanes, nil, false)
 					})
+				}
+				if !bytes.Equal(dst, c.symbols) {
+					b.Fatal("decodes differently")
 				}
 				b.ReportMetric(best[0]*1e6, "enc_µs")
 				b.ReportMetric(best[1]*1e6, "dec_µs")
 				b.ReportMetric((best[0]+best[1])*1e6, "both_µs")
 			})
 		}
+	}
+}
+
+// BenchmarkSymbolsAgainstHuff0 does the same with whole streams: counting and
+// tables included on both sides.
+func BenchmarkSymbolsAgainstHuff0(b *testing.B) {
+	const size = 512 << 10
+	for _, alphabet := range []int{15, 31} {
+		b.Run(fmt.Sprintf("symbols%d", alphabet), func(b *testing.B) {
+			_, c := benchModel(size, alphabet, 1)
+			var h huffBlocks
+			h.encode(b, c.symbols)
+			stream := AppendSymbols(nil, c.symbols)
+			dst := make([]byte, size)
+			out := make([]byte, 0, len(stream))
+			var best []float64
+			for b.Loop() {
+				best = race(100, func() { out = AppendSymbols(out[:0], c.symbols) }, func() { h.encodeAgain(b, c.symbols) },
+					func() {
+						if _, err := DecodeSymbols(dst, stream); err != nil {
+							b.Fatal(err)
+						}
+					}, func() { h.decode(b, dst) })
+			}
+			huff := 0
+			for _, block := range h.blocks {
+				huff += len(block)
+			}
+			b.ReportMetric(size/best[0]/1e9, "enc_GB/s")
+			b.ReportMetric(best[1]/best[0], "enc/huff0")
+			b.ReportMetric(size/best[2]/1e9, "dec_GB/s")
+			b.ReportMetric(best[3]/best[2], "dec/huff0")
+			b.ReportMetric(float64(len(stream))/float64(huff), "size/huff0")
+		})
 	}
 }

@@ -8,7 +8,7 @@ type laneTables struct{}
 // availableLaneLoops returns the loops this CPU can run, fastest first.
 func availableLaneLoops() []laneLoop { return []laneLoop{lanePlain} }
 
-func (m *laneModel) buildVector() {}
+func (m *laneModel) buildVector() { m.vector = laneTables{} }
 
 func (m *laneModel) pushVector(states []uint32, symbols, contexts []byte, lo, hi int, w *wordStack) int {
 	return hi

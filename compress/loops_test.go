@@ -65,11 +65,12 @@ func FuzzLanes(f *testing.F) {
 		symbols, contexts := make([]byte, len(row)), make([]byte, len(row))
 		for i, b := range row {
 			contexts[i] = b >> 5 & 3
-			for symbols[i] = b % laneSymbols; ; symbols[i] = (symbols[i] + 1) % laneSymbols {
-				c.symbols, c.contexts = symbols, contexts
-				if n, _ := c.symbol(i); n > 0 {
-					break
-				}
+			f := &c.freq[0]
+			if int(contexts[i]) < c.classes {
+				f = &c.freq[contexts[i]]
+			}
+			for symbols[i] = b % laneSymbols; f[symbols[i]] == 0; {
+				symbols[i] = (symbols[i] + 1) % laneSymbols
 			}
 		}
 		states := make([]uint32, lanes)

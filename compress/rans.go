@@ -46,11 +46,16 @@ type frequencies struct {
 // waits for the last store to it.
 func countBytes(b []byte) (counts [256]uint32) {
 	var part [4][256]uint32
-	for ; len(b) >= 4; b = b[4:] {
-		part[0][b[0]]++
-		part[1][b[1]]++
-		part[2][b[2]]++
-		part[3][b[3]]++
+	for ; len(b) >= 8; b = b[8:] {
+		v := binary.LittleEndian.Uint64(b)
+		part[0][byte(v)]++
+		part[1][byte(v>>8)]++
+		part[2][byte(v>>16)]++
+		part[3][byte(v>>24)]++
+		part[0][byte(v>>32)]++
+		part[1][byte(v>>40)]++
+		part[2][byte(v>>48)]++
+		part[3][byte(v>>56)]++
 	}
 	for _, s := range b {
 		part[0][s]++

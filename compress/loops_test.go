@@ -250,3 +250,32 @@ func FuzzRowLoops(f *testing.F) {
 		compareRowLoops(t, values, data, tauBits, s, 1<<(shape%8)-1, uint(shape/8)%7)
 	})
 }
+
+// TestNoAllocation: after warm-up a token takes no memory, in the quantiser, the
+// lane coder or a stream of symbols.
+func TestNoAllocation(t *testing.T) {
+	m := benchRow()
+	r, err := benchOptions(8).reading()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q Quantised
+	dst := make([]float32, len(m.Data))
+	model, c := benchModel(4096, 15, 4)
+	states, symbols := make([]uint32, 16), make([]byte, len(c.symbols))
+	var w wordStack
+	if n := testing.AllocsPerRun(20, func() {
+		if err := q.quantise(m, &r); err != nil {
+			t.Fatal(err)
+		}
+		q.Restore(dst)
+		w.reset(len(c.symbols))
+		for k := range states {
+			states[k] = stateLow
+		}
+		model.push(states, c.symbols, c.contexts, &w)
+		model.pop(states, symbols, c.contexts, 0, rounds(len(symbols), len(states)), w.words(), true)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -145,6 +145,7 @@ func compareRowLoops(t *testing.T, values []float32, codeBytes []byte, tauBits u
 		worst    uint32
 		sum      uint64
 		distance uint64
+		counts   [256]uint32
 	}
 	symbolsIn := guardedOf[byte](t, n)
 	for i := range symbolsIn {
@@ -161,6 +162,7 @@ func compareRowLoops(t *testing.T, values []float32, codeBytes []byte, tauBits u
 		l.restore(r.restored, r.codes, s)
 		r.worst = l.restoreSymbols(r.fromSyms, symbolsIn, int32(top), s)
 		l.symbols(r.symbols, r.codes, int32(top))
+		r.counts = l.count(symbolsIn)
 		return r
 	}
 	want := run(&plainRowLoop)
@@ -173,6 +175,8 @@ func compareRowLoops(t *testing.T, values []float32, codeBytes []byte, tauBits u
 			t.Fatalf("%s: codes %v of sum %d, want %v, %d", l.name, got.codes, got.sum, want.codes, want.sum)
 		case !bytes.Equal(got.tops, want.tops):
 			t.Fatalf("%s: codes of magnitudes %v, want %v", l.name, got.tops, want.tops)
+		case got.counts != want.counts:
+			t.Fatalf("%s counts %v, want %v", l.name, got.counts, want.counts)
 		case got.distance != want.distance:
 			t.Fatalf("%s: distortion %d, want %d", l.name, got.distance, want.distance)
 		case !bytes.Equal(littleEndian(got.restored), littleEndian(want.restored)):
@@ -205,7 +209,28 @@ func TestRowLoops(t *testing.T) {
 	}
 }
 
-// FuzzRowLoops does the same on arbitrary bits.
+// TestCount compares the counts of bytes below 32 and others, in rows of several
+// parts.
+func TestCount(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	for _, n := range []int{0, 1, 63, 64, 65, 4096, 4097, 10000} {
+		for _, top := range []int{1, 7, 8, 9, 16, 32, 33, 256} {
+			b := guardedOf[byte](t, n)
+			var want [256]uint32
+			for i := range b {
+				b[i] = byte(rng.IntN(top))
+				want[b[i]]++
+			}
+			for _, l := range availableRowLoops() {
+				if got := l.count(b); got != want {
+					t.Fatalf("%s: %d bytes below %d: %v, want %v", l.name, n, top, got, want)
+				}
+			}
+		}
+	}
+}
+
+// FuzzRowLoops does what TestRowLoops does on arbitrary bits.
 func FuzzRowLoops(f *testing.F) {
 	f.Add(littleEndian(workedRow), uint32(0x40a00000), uint32(0x3f000000), uint8(3))
 	f.Add(bytes.Repeat([]byte{0, 0, 128, 127, 1, 0, 0, 128}, 20), uint32(0x7f800000), uint32(1), uint8(77))
@@ -224,4 +249,33 @@ func FuzzRowLoops(f *testing.F) {
 		}
 		compareRowLoops(t, values, data, tauBits, s, 1<<(shape%8)-1, uint(shape/8)%7)
 	})
+}
+
+// TestNoAllocation: after warm-up a token takes no memory, in the quantiser, the
+// lane coder or a stream of symbols.
+func TestNoAllocation(t *testing.T) {
+	m := benchRow()
+	r, err := benchOptions(8).reading()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var q Quantised
+	dst := make([]float32, len(m.Data))
+	model, c := benchModel(4096, 15, 4)
+	states, symbols := make([]uint32, 16), make([]byte, len(c.symbols))
+	var w wordStack
+	if n := testing.AllocsPerRun(20, func() {
+		if err := q.quantise(m, &r); err != nil {
+			t.Fatal(err)
+		}
+		q.Restore(dst)
+		w.reset(len(c.symbols))
+		for k := range states {
+			states[k] = stateLow
+		}
+		model.push(states, c.symbols, c.contexts, &w)
+		model.pop(states, symbols, c.contexts, 0, rounds(len(symbols), len(states)), w.words(), true)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

@@ -31,6 +31,9 @@ func restoreSymbolsavx512(dst *float32, symbols *byte, n, scaleBits, zero int) (
 //go:noescape
 func codeSymbolsavx512(dst *byte, codes *int16, n, zero int)
 
+//go:noescape
+func countavx512(b *byte, n, first int, counts *[8]int)
+
 // splitSlack is how many elements behind its results a kernel may write.
 const splitSlack = 16
 
@@ -63,6 +66,42 @@ var avx512RowLoop = rowLoop{
 	symbols: func(dst []byte, codes []int16, zero int32) {
 		codeSymbolsavx512(unsafe.SliceData(dst[:len(codes)]), unsafe.SliceData(codes), len(codes), int(zero))
 	},
+	count: countSymbols512,
+}
+
+// countSymbols512 counts by comparing 64 bytes with one symbol after another, a
+// part of the row that stays in the nearest cache at a time, up to the last symbol
+// that occurs. Bytes of 32 or more are counted the plain way.
+func countSymbols512(b []byte) (counts [256]uint32) {
+	const part = 4096
+	var sums [laneSymbols / 8][8]int
+	whole := len(b) &^ 63
+	for at := 0; at < whole; at += part {
+		left := min(part, whole-at)
+		n := left
+		for i := range sums {
+			before := sums[i]
+			countavx512(&b[at], n, 8*i, &sums[i])
+			for s, c := range sums[i] {
+				left -= c - before[s]
+			}
+			if left == 0 {
+				break
+			}
+		}
+		if left > 0 {
+			return countBytes(b)
+		}
+	}
+	for i, sum := range sums {
+		for s, n := range sum {
+			counts[8*i+s] = uint32(n)
+		}
+	}
+	for _, s := range b[whole:] {
+		counts[s]++
+	}
+	return counts
 }
 
 func scaleBits(s float32) int { return int(math.Float32bits(s)) }

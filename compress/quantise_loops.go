@@ -23,13 +23,15 @@ type rowLoop struct {
 	restoreSymbols func(dst []float32, symbols []byte, zero int32, s float32) (worst uint32)
 	// symbols writes code + zero.
 	symbols func(dst []byte, codes []int16, zero int32)
+	// count is countBytes, fastest where all bytes are below 32.
+	count func(b []byte) (counts [256]uint32)
 }
 
 // rowLoops are the loops in use.
 var rowLoops = availableRowLoops()[0]
 
 var plainRowLoop = rowLoop{
-	"plain", splitPlain, magnitudesPlain, distortionPlain, codesPlain, restorePlain, restoreSymbolsPlain, symbolsPlain,
+	"plain", splitPlain, magnitudesPlain, distortionPlain, codesPlain, restorePlain, restoreSymbolsPlain, symbolsPlain, countBytes,
 }
 
 // below returns the magnitude of v, or 0 when it is not below the threshold.

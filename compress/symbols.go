@@ -87,7 +87,7 @@ func AppendSymbols(dst, symbols []byte) []byte {
 	if len(symbols) == 0 {
 		return dst
 	}
-	counts := countBytes(symbols)
+	counts := rowLoops.count(symbols)
 	for s, n := range counts[laneSymbols:] {
 		if n > 0 {
 			panic(fmt.Sprintf("compress: symbol %d, expected 0 to %d", s+laneSymbols, laneSymbols-1))

@@ -49,6 +49,7 @@ func Quantise() string {
 	restoreKernel(e, "restoreSymbolsavx512", "(dst *float32, symbols *byte, n, scaleBits, zero int) (worst int)", 1,
 		[]string{"dst DI", "symbols SI", "n CX", "scaleBits R9", "zero R10", "worst"}, "VPMOVZXBD", true)
 	symbolKernel(e)
+	countKernel(e)
 	return e.String()
 }
 
@@ -262,6 +263,37 @@ func symbolKernel(e *emitter) {
 		e.f("ADDQ $32, SI")
 		e.f("ADDQ $16, DI")
 	})
+	e.f("VZEROUPPER")
+	e.f("RET")
+}
+
+// countKernel adds the numbers of bytes that equal first, first+1, .. first+7 to
+// counts. The number of bytes is a multiple of 64.
+func countKernel(e *emitter) {
+	e.function("countavx512", "(b *byte, n, first int, counts *[8]int)", "b SI", "n CX", "first AX", "counts DI")
+	sums := []string{"R8", "R9", "R10", "R11", "R12", "R13", "DX", "BX"}
+	for i, sum := range sums {
+		e.f("VPBROADCASTB AX, Z%d", i)
+		e.f("INCL AX")
+		e.f("MOVQ %d(DI), %s", 8*i, sum)
+	}
+	e.label("loop")
+	e.f("SUBQ $64, CX")
+	e.jump("JLT", "done")
+	e.f("VMOVDQU64 (SI), Z8")
+	for i, sum := range sums {
+		k := 1 + i%7
+		e.f("VPCMPEQB Z%d, Z8, K%d", i, k)
+		e.f("KMOVQ K%d, AX", k)
+		e.f("POPCNTQ AX, AX")
+		e.f("ADDQ AX, %s", sum)
+	}
+	e.f("ADDQ $64, SI")
+	e.jump("JMP", "loop")
+	e.label("done")
+	for i, sum := range sums {
+		e.f("MOVQ %s, %d(DI)", sum, 8*i)
+	}
 	e.f("VZEROUPPER")
 	e.f("RET")
 }

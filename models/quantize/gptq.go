@@ -41,7 +41,7 @@ type GPTQResult struct {
 const DefaultBlock = 128
 
 // strip is the number of rows that one worker takes at a time.
-const strip = 32
+const strip = 30
 
 // Quantize quantizes w, (rows, cols) by rows, with the factor of its inputs'
 // Hessian. Rows are independent of each other (but for SharedRows), so workers
@@ -200,8 +200,8 @@ func (s *sweep) block(i1, i2 int) {
 			s.row(r, i1, k, inner, errs[r*k:(r+1)*k])
 		}
 		if s.g.MatMul == nil {
-			for r := n * strip; r < min((n+1)*strip, s.rows); r += 4 {
-				subMul(s.w, r, min(r+4, s.rows), s.cols, i2, errs, outer, k)
+			for r := n * strip; r < min((n+1)*strip, s.rows); r += 3 {
+				subMul(s.w, r, min(r+3, s.rows), s.cols, i2, errs, outer, k)
 			}
 		}
 	})
@@ -286,13 +286,13 @@ func (s *sweep) row(r, i1, k int, inner, errs []float32) {
 }
 
 // subMul subtracts errs[r0:r1] outerᵀ from columns i2.. of rows r0..r1-1 of w,
-// at most four rows.
+// at most three rows.
 func subMul(w []float32, r0, r1, cols, i2 int, errs, outer []float32, k int) {
 	rest := cols - i2
-	if r1-r0 < 4 {
+	row := func(r int) (e, d []float32) { return errs[r*k:][:k], w[r*cols+i2:][:rest] }
+	if r1-r0 < 3 {
 		for r := r0; r < r1; r++ {
-			e := errs[r*k : (r+1)*k]
-			d := w[r*cols+i2 : (r+1)*cols]
+			e, d := row(r)
 			for j := range d {
 				o := outer[j*k:][:len(e)]
 				var sum float32
@@ -304,12 +304,17 @@ func subMul(w []float32, r0, r1, cols, i2 int, errs, outer []float32, k int) {
 		}
 		return
 	}
-	e0, e1, e2, e3 := errs[r0*k:][:k], errs[(r0+1)*k:][:k], errs[(r0+2)*k:][:k], errs[(r0+3)*k:][:k]
-	d0, d1, d2, d3 := w[r0*cols+i2:][:rest], w[(r0+1)*cols+i2:][:rest], w[(r0+2)*cols+i2:][:rest], w[(r0+3)*cols+i2:][:rest]
-	j := 0
-	for ; j+1 < rest; j += 2 {
-		o0, o1 := outer[j*k:][:k], outer[(j+1)*k:][:k]
-		var c00, c01, c10, c11, c20, c21, c30, c31 float32
+	e0, d0 := row(r0)
+	e1, d1 := row(r0 + 1)
+	e2, d2 := row(r0 + 2)
+	for j := 0; j < rest; j += 2 {
+		o0 := outer[j*k:][:k]
+		o1 := o0
+		if j+1 < rest {
+			o1 = outer[(j+1)*k:][:k]
+		}
+		o1, e0, e1, e2 := o1[:len(o0)], e0[:len(o0)], e1[:len(o0)], e2[:len(o0)]
+		var c00, c01, c10, c11, c20, c21 float32
 		for i, x := range o0 {
 			y := o1[i]
 			v := e0[i]
@@ -321,30 +326,14 @@ func subMul(w []float32, r0, r1, cols, i2 int, errs, outer []float32, k int) {
 			v = e2[i]
 			c20 += float32(v * x)
 			c21 += float32(v * y)
-			v = e3[i]
-			c30 += float32(v * x)
-			c31 += float32(v * y)
 		}
 		d0[j] -= c00
-		d0[j+1] -= c01
 		d1[j] -= c10
-		d1[j+1] -= c11
 		d2[j] -= c20
-		d2[j+1] -= c21
-		d3[j] -= c30
-		d3[j+1] -= c31
-	}
-	for ; j < rest; j++ {
-		var c0, c1, c2, c3 float32
-		for i, x := range outer[j*k:][:k] {
-			c0 += float32(e0[i] * x)
-			c1 += float32(e1[i] * x)
-			c2 += float32(e2[i] * x)
-			c3 += float32(e3[i] * x)
+		if j+1 < rest {
+			d0[j+1] -= c01
+			d1[j+1] -= c11
+			d2[j+1] -= c21
 		}
-		d0[j] -= c0
-		d1[j] -= c1
-		d2[j] -= c2
-		d3[j] -= c3
 	}
 }

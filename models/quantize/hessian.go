@@ -46,10 +46,10 @@ func (h *Hessian) Add(x []float32, tokens int) error {
 		k := min(side, tokens-t0)
 		parallel(nt, h.workers, func(i int) {
 			h.rows[i] = tile{}
-			for r := range min(side, h.n-i*side) {
-				c := h.n - 1 - (i*side + r)
-				for t := range k {
-					h.rows[i][r*side+t] = float64(x[(t0+t)*h.n+c])
+			for t := range k {
+				row := x[(t0+t)*h.n : (t0+t+1)*h.n]
+				for r := range min(side, h.n-i*side) {
+					h.rows[i][r*side+t] = float64(row[h.n-1-(i*side+r)])
 				}
 			}
 		})

@@ -25,7 +25,6 @@ var imports = map[string][]string{
 	"models/backend":               {},
 	"models/backend/backendtest":   {"models/backend"},
 	"models/backend/cpu":           {"models/backend"},
-	"compress/kernelgen":           {},
 	"models/backend/cpu/kernelgen": {},
 	"models/chat":                  {},
 	"models/checkpoint":            {},

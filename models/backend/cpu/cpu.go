@@ -36,6 +36,7 @@ type Backend struct {
 	rowJob     rowJob
 	attention  attentionJob
 	score      scoreJob
+	firsts     []int // of scoreJob
 }
 
 // scratch is one worker's private memory.

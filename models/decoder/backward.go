@@ -127,14 +127,15 @@ type Site int
 
 // The sites, in the order of the forward pass.
 const (
-	AttentionInput Site = iota // input of the query, key and value maps, (rows, hidden)
-	QueryRotated               // queries after RoPE, (rows, heads*headDim)
-	KeyRotated                 // keys after RoPE, (rows, kvHeads*headDim)
-	ValueOutput                // values, (rows, kvHeads*headDim)
-	OutputInput                // input of the output map, (rows, heads*headDim)
-	MLPInput                   // input of the gate and up maps, (rows, hidden)
-	DownInput                  // input of the down map, (rows, intermediate)
-	sites
+	AtAttentionInput Site = iota // input of the query, key and value maps, (rows, hidden)
+	AtQuery                      // queries after RoPE, (rows, heads*headDim)
+	AtKey                        // keys after RoPE, (rows, kvHeads*headDim)
+	AtValue                      // values, (rows, kvHeads*headDim)
+	AtOutputInput                // input of the output map, (rows, heads*headDim)
+	AtMLPInput                   // input of the gate and up maps, (rows, hidden)
+	AtDownInput                  // input of the down map, (rows, intermediate)
+	// Sites is their number.
+	Sites
 )
 
 // Alteration replaces activations inside a block, such as by quantised ones.
@@ -172,7 +173,7 @@ type Tape[T Real] struct {
 	scale, midScale []T
 	gate, up        []T
 	logSum          []T // of each row and head: log of the sum of exponentials of its scores
-	raw, altered    [sites][]T
+	raw, altered    [Sites][]T
 	turns           []backend.RopeTable // of each sequence
 }
 
@@ -391,40 +392,40 @@ func (b *Block[T]) Forward(y, x []T, lengths []int, w *BlockValues[T], t *Tape[T
 	}
 	copy(sized(&t.x, len(x)), x)
 
-	normalise(b.do, sized(&t.raw[AttentionInput], len(x)), t.x, w.AttentionNorm, sized(&t.scale, rows), rows, c.NormEpsilon)
-	in, err := b.alter(t, AttentionInput, hidden)
+	normalise(b.do, sized(&t.raw[AtAttentionInput], len(x)), t.x, w.AttentionNorm, sized(&t.scale, rows), rows, c.NormEpsilon)
+	in, err := b.alter(t, AtAttentionInput, hidden)
 	if err != nil {
 		return err
 	}
-	project(b.do, sized(&t.raw[QueryRotated], rows*qWidth), in, rows, &w.Query, false)
-	project(b.do, sized(&t.raw[KeyRotated], rows*kvWidth), in, rows, &w.Key, false)
-	project(b.do, sized(&t.raw[ValueOutput], rows*kvWidth), in, rows, &w.Value, false)
-	b.rotate(t, t.raw[QueryRotated], c.Heads, 1)
-	b.rotate(t, t.raw[KeyRotated], c.KVHeads, 1)
-	for _, s := range []Site{QueryRotated, KeyRotated, ValueOutput} {
+	project(b.do, sized(&t.raw[AtQuery], rows*qWidth), in, rows, &w.Query, false)
+	project(b.do, sized(&t.raw[AtKey], rows*kvWidth), in, rows, &w.Key, false)
+	project(b.do, sized(&t.raw[AtValue], rows*kvWidth), in, rows, &w.Value, false)
+	b.rotate(t, t.raw[AtQuery], c.Heads, 1)
+	b.rotate(t, t.raw[AtKey], c.KVHeads, 1)
+	for _, s := range []Site{AtQuery, AtKey, AtValue} {
 		if _, err := b.alter(t, s, len(t.raw[s])/rows); err != nil {
 			return err
 		}
 	}
-	sized(&t.raw[OutputInput], rows*qWidth)
+	sized(&t.raw[AtOutputInput], rows*qWidth)
 	b.attend(t)
-	in, err = b.alter(t, OutputInput, qWidth)
+	in, err = b.alter(t, AtOutputInput, qWidth)
 	if err != nil {
 		return err
 	}
 	copy(sized(&t.mid, len(x)), t.x)
 	project(b.do, t.mid, in, rows, &w.Output, true)
 
-	normalise(b.do, sized(&t.raw[MLPInput], len(x)), t.mid, w.MLPNorm, sized(&t.midScale, rows), rows, c.NormEpsilon)
-	if in, err = b.alter(t, MLPInput, hidden); err != nil {
+	normalise(b.do, sized(&t.raw[AtMLPInput], len(x)), t.mid, w.MLPNorm, sized(&t.midScale, rows), rows, c.NormEpsilon)
+	if in, err = b.alter(t, AtMLPInput, hidden); err != nil {
 		return err
 	}
 	width := c.IntermediateSize
 	project(b.do, sized(&t.gate, rows*width), in, rows, &w.Gate, false)
 	project(b.do, sized(&t.up, rows*width), in, rows, &w.Up, false)
-	product := sized(&t.raw[DownInput], rows*width)
+	product := sized(&t.raw[AtDownInput], rows*width)
 	b.sigmoids(t, product, func(i int, sigmoid T) { product[i] = T(t.gate[i]*sigmoid) * t.up[i] })
-	if in, err = b.alter(t, DownInput, width); err != nil {
+	if in, err = b.alter(t, AtDownInput, width); err != nil {
 		return err
 	}
 	copy(y, t.mid)
@@ -478,11 +479,11 @@ func transposed[T Real](x backend.Operand[T]) backend.Operand[T] {
 	return x
 }
 
-// attend computes causal attention to the site OutputInput.
+// attend computes causal attention to the site AtOutputInput.
 func (b *Block[T]) attend(t *Tape[T]) {
 	c := b.Config
 	d, qw, kvw := c.HeadDim, c.QueryWidth(), c.KVWidth()
-	q, k, v, out := b.flowing(t, QueryRotated), b.flowing(t, KeyRotated), b.flowing(t, ValueOutput), t.raw[OutputInput]
+	q, k, v, out := b.flowing(t, AtQuery), b.flowing(t, AtKey), b.flowing(t, AtValue), t.raw[AtOutputInput]
 	sized(&t.logSum, t.rows*c.Heads)
 	scale := T(1 / math.Sqrt(float64(d)))
 	group := c.Heads / c.KVHeads
@@ -532,12 +533,12 @@ func (b *Block[T]) scores(worker int, p, q, k []T, h headTask, head, r0, n int, 
 	}
 }
 
-// attendBack turns the gradient of the site OutputInput into those of the
-// sites QueryRotated, KeyRotated and ValueOutput.
+// attendBack turns the gradient of the site AtOutputInput into those of the
+// sites AtQuery, AtKey and AtValue.
 func (b *Block[T]) attendBack(t *Tape[T], dq, dk, dv, dOut []T) {
 	c := b.Config
 	d, qw, kvw := c.HeadDim, c.QueryWidth(), c.KVWidth()
-	q, k, v, out := b.flowing(t, QueryRotated), b.flowing(t, KeyRotated), b.flowing(t, ValueOutput), t.raw[OutputInput]
+	q, k, v, out := b.flowing(t, AtQuery), b.flowing(t, AtKey), b.flowing(t, AtValue), t.raw[AtOutputInput]
 	scale := T(1 / math.Sqrt(float64(d)))
 	group := c.Heads / c.KVHeads
 	clear(dk)
@@ -583,6 +584,10 @@ func (b *Block[T]) attendBack(t *Tape[T], dq, dk, dv, dOut []T) {
 	})
 }
 
+// Input returns what reached a site in the Forward that t kept, before the
+// Alteration, by rows. It is t's own.
+func (t *Tape[T]) Input(s Site) []T { return t.raw[s] }
+
 // Backward turns dy, the gradient of the Forward that t kept, into that of its
 // input, dx, which may be dy, and adds the gradients of the parameters to g.
 // g may be nil. w is what Forward had.
@@ -603,8 +608,8 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 	}
 	s := &b.gradients
 	down := sized(&s.down, rows*width)
-	projectBack(do, down, dy, b.flowing(t, DownInput), rows, &w.Down, of(&g.Down), false)
-	if err := b.undo(t, DownInput, down, width); err != nil {
+	projectBack(do, down, dy, b.flowing(t, AtDownInput), rows, &w.Down, of(&g.Down), false)
+	if err := b.undo(t, AtDownInput, down, width); err != nil {
 		return err
 	}
 	gate, up := sized(&s.gate, rows*width), sized(&s.up, rows*width)
@@ -613,18 +618,18 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 		up[i] = d * T(x*sigmoid)
 		gate[i] = d * t.up[i] * (sigmoid + T(T(x*sigmoid)*(1-sigmoid)))
 	})
-	norm, in := sized(&s.norm, rows*hidden), b.flowing(t, MLPInput)
+	norm, in := sized(&s.norm, rows*hidden), b.flowing(t, AtMLPInput)
 	projectBack(do, norm, gate, in, rows, &w.Gate, of(&g.Gate), false)
 	projectBack(do, norm, up, in, rows, &w.Up, of(&g.Up), true)
-	if err := b.undo(t, MLPInput, norm, hidden); err != nil {
+	if err := b.undo(t, AtMLPInput, norm, hidden); err != nil {
 		return err
 	}
 	copy(dx, dy)
 	normaliseBack(do, dx, g.MLPNorm, norm, t.mid, w.MLPNorm, t.midScale, rows)
 
 	attended := sized(&s.attended, rows*qWidth)
-	projectBack(do, attended, dx, b.flowing(t, OutputInput), rows, &w.Output, of(&g.Output), false)
-	if err := b.undo(t, OutputInput, attended, qWidth); err != nil {
+	projectBack(do, attended, dx, b.flowing(t, AtOutputInput), rows, &w.Output, of(&g.Output), false)
+	if err := b.undo(t, AtOutputInput, attended, qWidth); err != nil {
 		return err
 	}
 	dq, dk, dv := sized(&s.q, rows*qWidth), sized(&s.k, rows*kvWidth), sized(&s.v, rows*kvWidth)
@@ -632,18 +637,18 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 	for _, p := range []struct {
 		site Site
 		d    []T
-	}{{QueryRotated, dq}, {KeyRotated, dk}, {ValueOutput, dv}} {
+	}{{AtQuery, dq}, {AtKey, dk}, {AtValue, dv}} {
 		if err := b.undo(t, p.site, p.d, len(p.d)/rows); err != nil {
 			return err
 		}
 	}
 	b.rotate(t, dq, c.Heads, -1)
 	b.rotate(t, dk, c.KVHeads, -1)
-	in = b.flowing(t, AttentionInput)
+	in = b.flowing(t, AtAttentionInput)
 	projectBack(do, norm, dq, in, rows, &w.Query, of(&g.Query), false)
 	projectBack(do, norm, dk, in, rows, &w.Key, of(&g.Key), true)
 	projectBack(do, norm, dv, in, rows, &w.Value, of(&g.Value), true)
-	if err := b.undo(t, AttentionInput, norm, hidden); err != nil {
+	if err := b.undo(t, AtAttentionInput, norm, hidden); err != nil {
 		return err
 	}
 	normaliseBack(do, dx, g.AttentionNorm, norm, t.x, w.AttentionNorm, t.scale, rows)

@@ -32,7 +32,7 @@ var imports = map[string][]string{
 	"models/quantize":              {},
 	"models/hub":                   {},
 	"models/decoder":               {"models/backend", "models/checkpoint"},
-	"models/quantize/train":        {"models/checkpoint", "models/decoder", "models/quantize"},
+	"models/quantize/train":        {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
 	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},

@@ -153,10 +153,13 @@ type Block[T Real] struct {
 	Config     checkpoint.Config
 	Window     int           // keys a position sees, itself included; 0 = all earlier ones
 	Alteration Alteration[T] // nil: none
-	do         Arithmetic[T]
-	rope       *rope
-	scratch    []blockScratch[T] // of each worker
-	gradients  passGradients[T]
+	// Rotations returns the rotations of a sequence of the given number of
+	// positions, for tables that others computed; nil: those of Config.
+	Rotations func(positions int) *backend.RopeTable
+	do        Arithmetic[T]
+	rope      *rope
+	scratch   []blockScratch[T] // of each worker
+	gradients passGradients[T]
 }
 
 type blockScratch[T Real] struct{ weights, other []T }
@@ -384,6 +387,10 @@ func (b *Block[T]) Forward(y, x []T, lengths []int, w *BlockValues[T], t *Tape[T
 	}
 	t.rows, t.lengths, t.turns = rows, append(t.lengths[:0], lengths...), t.turns[:0]
 	for _, n := range lengths {
+		if b.Rotations != nil {
+			t.turns = append(t.turns, *b.Rotations(n))
+			continue
+		}
 		set := &b.rope.short
 		if b.rope.long != nil && n > b.rope.limit {
 			set = b.rope.long

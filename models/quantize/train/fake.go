@@ -176,8 +176,9 @@ func (f *fake) spread(s []float32) []float32 {
 	return x
 }
 
-// forward makes shown of source and p, in the original's order of operations.
-func (f *fake) forward() error {
+// transform makes the norms and biases of shown, and the weights before they
+// are quantized, of source and p, in the original's order of operations.
+func (f *fake) transform() {
 	if f.options.LET {
 		for _, s := range [][]float32{f.p.QKV, f.p.FC1, f.p.Out, f.p.QK} {
 			for i, v := range s {
@@ -193,9 +194,8 @@ func (f *fake) forward() error {
 	}
 	to := f.shown.Linears()
 	for i, l := range f.source.Linears() {
-		rows, cols := f.shape(i, l)
-		r := &f.linear[i]
-		x := append(r.x[:0], l.Weight...)
+		x := append(f.linear[i].x[:0], l.Weight...)
+		f.linear[i].x = x
 		copy(to[i].Bias, l.Bias)
 		column, row, divide := f.factors(i)
 		if column != nil {
@@ -207,7 +207,17 @@ func (f *fake) forward() error {
 				quantize.ScaleRows(to[i].Bias, row, divide)
 			}
 		}
-		if err := r.forward(f.do, f.weight, to[i].Weight, x, rows, cols, f.p.Clip[i]); err != nil {
+	}
+}
+
+// forward makes shown of source and p.
+func (f *fake) forward() error {
+	f.transform()
+	to := f.shown.Linears()
+	for i, l := range f.source.Linears() {
+		rows, cols := f.shape(i, l)
+		r := &f.linear[i]
+		if err := r.forward(f.do, f.weight, to[i].Weight, r.x, rows, cols, f.p.Clip[i]); err != nil {
 			return fmt.Errorf("%s: %w", decoder.LinearNames()[i], err)
 		}
 	}
@@ -223,9 +233,16 @@ func (f *fake) backward(d *Values, g *Parameters) error {
 			return fmt.Errorf("%s: %w", decoder.LinearNames()[i], err)
 		}
 	}
-	if !f.options.LET {
-		return nil
+	if f.options.LET {
+		f.transformBack(d, g)
 	}
+	return nil
+}
+
+// transformBack turns d, the gradients of the transformed block, into those of
+// the scales.
+func (f *fake) transformBack(d *Values, g *Parameters) {
+	from := d.Linears()
 	qkv, fc1 := make([]float64, len(f.p.QKV)), make([]float64, len(f.p.FC1))
 	out, qk := make([]float64, len(f.p.Out)), make([]float64, len(f.p.QK))
 	for i, l := range f.source.Linears() {
@@ -239,12 +256,12 @@ func (f *fake) backward(d *Values, g *Parameters) error {
 		}
 		switch i {
 		case query, key, value:
-			f.columnGradient(qkv, i, l.Weight, from[i].Weight, row, divide)
+			columnGradient(qkv, l.Weight, from[i].Weight, row, divide)
 		case gate, up:
-			f.columnGradient(fc1, i, l.Weight, from[i].Weight, nil, false)
+			columnGradient(fc1, l.Weight, from[i].Weight, nil, false)
 		case output:
 			wide := make([]float64, len(column))
-			f.columnGradient(wide, i, l.Weight, from[i].Weight, nil, false)
+			columnGradient(wide, l.Weight, from[i].Weight, nil, false)
 			for c, v := range wide {
 				out[f.keyChannel(c)] += v
 			}
@@ -263,13 +280,12 @@ func (f *fake) backward(d *Values, g *Parameters) error {
 			v.to[i] = float32(x)
 		}
 	}
-	return nil
 }
 
 // columnGradient adds sum_r d * weight * (row factor) to the columns.
-func (f *fake) columnGradient(to []float64, i int, weight, d, row []float32, divide bool) {
-	rows, cols := f.linear[i].rows, f.linear[i].cols
-	for r := range rows {
+func columnGradient(to []float64, weight, d, row []float32, divide bool) {
+	cols := len(to)
+	for r := range len(weight) / cols {
 		k := 1.0
 		if row != nil {
 			k = float64(row[r])
@@ -286,11 +302,12 @@ func (f *fake) columnGradient(to []float64, i int, weight, d, row []float32, div
 // rowGradient adds the gradient of row factors s: the sum of d * transformed /
 // s over a row and its bias, negative where s divides.
 func (f *fake) rowGradient(to []float64, i int, d *decoder.LinearValues[float32], bias, row []float32, divide bool) {
-	r := &f.linear[i]
+	x := f.linear[i].x
+	cols := len(x) / len(row)
 	for o, s := range row {
 		var sum float64
-		for c, v := range r.x[o*r.cols : (o+1)*r.cols] {
-			sum += float64(v) * float64(d.Weight[o*r.cols+c])
+		for c, v := range x[o*cols : (o+1)*cols] {
+			sum += float64(v) * float64(d.Weight[o*cols+c])
 		}
 		if bias != nil {
 			sum += float64(bias[o]) * float64(d.Bias[o])

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
 	"splitbench/models/decoder"
 	"splitbench/models/quantize"
@@ -90,6 +91,8 @@ type Options struct {
 	// such a block is not trained again. The blocks after it get the bits that
 	// the whole run would give.
 	Learned func(k int) (*Parameters, error)
+
+	rotations func(positions int) *backend.RopeTable // of the blocks, nil: their own
 }
 
 // OmniQuant quantizes the blocks of a model of configuration c one after the
@@ -200,6 +203,7 @@ func (t *trainer) block(src Source, k int) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	plain.Rotations, altered.Rotations = t.hooks.rotations, t.hooks.rotations
 	if a := NewActivations(t.method, t.config, t.do); a != nil {
 		altered.Alteration = a
 	}
@@ -371,7 +375,7 @@ func (t *trainer) train(k int, f *fake, b *decoder.Block[float32], augmented [][
 				return nil, err
 			}
 			if err := f.forward(); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("epoch %d, sequence %d: %w", epoch+1, j+1, err)
 			}
 			y = append(y[:0], x...)
 			if err := b.Forward(y, x, []int{len(x) / t.config.HiddenSize}, f.shown, &t.tape); err != nil {

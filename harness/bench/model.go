@@ -124,6 +124,7 @@ type weightType struct {
 // weightTypes is the table of what --types knows.
 var weightTypes = []weightType{
 	{"fp32", 32, putFloat32, nil},
+	{"bf16", 16, putBFloat16, nil},
 	{"int8", 8, quantised(8), putFloat32},
 	{"int4", 4, quantised(4), putFloat32},
 }
@@ -138,6 +139,33 @@ func WeightTypes() (names []string) {
 
 func putFloat32(b backend.Backend, r random, _ int) (backend.Weight, error) {
 	return b.NewWeight(backend.Dense{Out: r.out, In: r.in, Fill: r.fill})
+}
+
+// putBFloat16 keeps the upper halves of the values, as a checkpoint in
+// bfloat16 has them.
+func putBFloat16(b backend.Backend, r random, _ int) (backend.Weight, error) {
+	return b.NewWeight(backend.Dense{
+		Out: r.out, In: r.in, Element: backend.BFloat16,
+		Fill: func(dst []float32, from, to int) error {
+			err := r.fill(dst, from, to)
+			for i, v := range dst {
+				dst[i] = math.Float32frombits(math.Float32bits(v) &^ 0xffff)
+			}
+			return err
+		},
+		Fill16: func(dst []uint16, from, to int) error {
+			row := make([]float32, r.in)
+			for i := from; i < to; i++ {
+				if err := r.fill(row, i, i+1); err != nil {
+					return err
+				}
+				for j, v := range row {
+					dst[(i-from)*r.in+j] = uint16(math.Float32bits(v) >> 16)
+				}
+			}
+			return nil
+		},
+	})
 }
 
 func quantised(bits int) func(b backend.Backend, r random, group int) (backend.Weight, error) {

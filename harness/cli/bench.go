@@ -366,7 +366,8 @@ of one row (GB/s, share of the measured bandwidth), prefill, ragged prefill and 
 HellaSwag, on models of random weights that are made in memory: nothing is read but
 HellaSwag's data (--hellaswag, or $SPLITBENCH_SHARED/data), and nothing is written.
 
-int8 and int4 quantise the layers, as an edge has them; embedding and head stay fp32.
+bf16 is the whole model. int8 and int4 quantise the layers, as an edge has them;
+embedding and head stay fp32.
 hellaswag is measured when its data is there, on models above 50 M weights only if it
 is asked for with --hellaswag or --measure.
 

@@ -253,6 +253,14 @@ const depth = 16 * blockK
 // depthGeneric is depth for plain Go, which passes each panel four times.
 const depthGeneric = 4 * blockK
 
+// shortest and longest are the terms between which a single row passes one
+// panel at a time. Such a row reads its weights from memory as a rule, and
+// processors fetch ahead along streams that they have seen for a while: panels
+// of a few pages, side by side, are streams that end soon after. Shorter panels
+// belong to models that the caches hold, where wide tiles are faster; on longer
+// ones several streams at once are.
+const shortest, longest = 256, 640
+
 // multiply computes c (rows, p.cols) = (c +) a (rows, k) · p over panels
 // [from, to). edge is scratch for the last panel where it sticks out of c,
 // edgeRows*panelWidth long.
@@ -277,6 +285,9 @@ func (kr *kernel) multiplyRows(a rows, k int, p panels, from, to int, c []float3
 	}
 	for g := from; g < whole; {
 		n := kr.group(whole - g)
+		if a.n == 1 && k >= shortest && k <= longest {
+			n = 1
+		}
 		for k0 := 0; k0 < k; k0 += step {
 			kn := min(step, k-k0)
 			next := p.data[g*p.stride+min(k0+kn, k-1)*panelWidth:]

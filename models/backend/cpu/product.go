@@ -29,11 +29,7 @@ func (o *operandProduct) pack(i int) {
 	n := min(panelWidth, o.p.Cols-from)
 	panel := o.panels.data[i*o.panels.stride:][:o.panels.stride]
 	if b.Transposed {
-		for r := range n {
-			for k, v := range b.Data[(from+r)*b.Stride:][:o.p.Terms] {
-				panel[k*panelWidth+r] = v
-			}
-		}
+		transpose(panel, b.Data[from*b.Stride:], n, o.p.Terms, b.Stride)
 	} else if n == panelWidth {
 		for k := range o.p.Terms {
 			*(*[panelWidth]float32)(panel[k*panelWidth:]) = [panelWidth]float32(b.Data[k*b.Stride+from:][:panelWidth])

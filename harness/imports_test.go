@@ -38,6 +38,7 @@ var imports = map[string][]string{
 	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
 	"harness/builtin":              {"models/checkpoint"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
+	"harness/quantise":             {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},
 	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/bench", "harness/builtin", "harness/exec", "harness/runner", "models/checkpoint", "models/hub", "models/tokenizer", "results", "tasks"},
 }
@@ -49,6 +50,7 @@ var testImports = map[string][]string{
 	"models/decoder":        {"models/backend/cpu"},
 	"models/quantize":       {"models/checkpoint"},
 	"models/quantize/train": {"models/backend/cpu"},
+	"harness/quantise":      {"models/backend/cpu"},
 }
 
 // TestImports holds the direction of the architecture.

@@ -3,7 +3,6 @@ package decoder
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
@@ -274,21 +273,24 @@ func projectBack[T Real](do Arithmetic[T], dx, dy, x []T, rows int, l, g *Linear
 	do.Product(backend.Product[T]{Rows: out, Cols: in, Terms: rows, Accumulate: true,
 		A: backend.Operand[T]{Data: dy, Stride: out, Transposed: true}, B: backend.Operand[T]{Data: x, Stride: in}, C: g.Weight, Stride: in})
 	if g.Bias != nil {
-		sumColumns(do, g.Bias, rows, func(r, c int) float64 { return float64(dy[r*out+c]) })
+		sumColumns(do, g.Bias, rows, func(sums []float64, r, from int) {
+			for i, v := range dy[r*out+from:][:len(sums)] {
+				sums[i] += float64(v)
+			}
+		})
 	}
 }
 
-// sumColumns adds the sums of columns to dst.
-func sumColumns[T Real](do Arithmetic[T], dst []T, rows int, at func(r, c int) float64) {
+// sumColumns adds the sums of columns over all rows to dst; add adds the
+// columns of row r from the given one on to sums.
+func sumColumns[T Real](do Arithmetic[T], dst []T, rows int, add func(sums []float64, r, from int)) {
 	const columns = 64
 	n := len(dst)
 	do.Parallel((n+columns-1)/columns, 16*float64(rows)*float64(n), func(_, i int) {
 		var sums [columns]float64
 		from, to := i*columns, min(n, (i+1)*columns)
 		for r := range rows {
-			for c := from; c < to; c++ {
-				sums[c-from] += at(r, c)
-			}
+			add(sums[:to-from], r, from)
 		}
 		for c := from; c < to; c++ {
 			dst[c] += T(sums[c-from])
@@ -340,7 +342,12 @@ func normaliseBack[T Real](do Arithmetic[T], dx, dGain, dy, x, gain, scale []T, 
 		}
 	})
 	if dGain != nil {
-		sumColumns(do, dGain, rows, func(r, c int) float64 { return float64(dy[r*n+c]) * float64(T(x[r*n+c]*scale[r])) })
+		sumColumns(do, dGain, rows, func(sums []float64, r, from int) {
+			x, s := x[r*n+from:][:len(sums)], scale[r]
+			for i, d := range dy[r*n+from:][:len(sums)] {
+				sums[i] += float64(float64(d) * float64(T(x[i]*s)))
+			}
+		})
 	}
 }
 
@@ -504,7 +511,7 @@ func (b *Block[T]) attend(t *Tape[T]) {
 				for r := range n {
 					row := p[r*keys : (r+1)*keys]
 					low, high := b.sees(r0 + r)
-					top := slices.Max(row[low:high])
+					top := largest(row[low:high])
 					sum := b.do.ExpSum(row[low:high], row[low:high], top)
 					clear(row[:low])
 					clear(row[high:])
@@ -520,6 +527,17 @@ func (b *Block[T]) attend(t *Tape[T]) {
 			}
 		}
 	})
+}
+
+// largest returns the largest of x, which is not empty; a NaN may be passed over.
+func largest[T Real](x []T) T {
+	top := x[0]
+	for _, v := range x {
+		if v > top {
+			top = v
+		}
+	}
+	return top
 }
 
 // sees returns the keys [low, high) that position p sees.

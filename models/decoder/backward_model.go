@@ -3,7 +3,6 @@ package decoder
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"splitbench/models/checkpoint"
 )
@@ -159,7 +158,7 @@ func (n *Network[T]) Loss(w, g *ModelValues[T], sequences [][]int32) (float64, e
 		eachRow(do, m, 40*float64(c.VocabSize), func(r int) {
 			row := logits[r*c.VocabSize : (r+1)*c.VocabSize]
 			id := next[from+r]
-			top := slices.Max(row)
+			top := largest(row)
 			logit := row[id]
 			sum := do.ExpSum(row, row, top)
 			losses[from+r] = math.Log(sum) - float64(logit-top)

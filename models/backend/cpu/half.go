@@ -57,7 +57,7 @@ func (b *Backend) newHalfWeight(d backend.Dense) (backend.Weight, error) {
 		}
 		panel := w.data[p*w.stride:]
 		if d.Element == backend.Float16 {
-			transpose(panel, rows, to-from, d.In)
+			transpose(panel, rows, to-from, d.In, d.In)
 			return nil
 		}
 		for r := range to - from {
@@ -89,15 +89,15 @@ func (b *Backend) fillPanels(out, in int, fill func(worker, panel, from, to int)
 	return nil
 }
 
-// transpose writes n rows of cols values as columns of a panel, in blocks that
-// stay in cache.
-func transpose[T any](panel, rows []T, n, cols int) {
+// transpose writes n rows of cols values, stride apart, as columns of a panel,
+// in blocks that stay in cache.
+func transpose[T any](panel, rows []T, n, cols, stride int) {
 	const block = 64
 	for k0 := 0; k0 < cols; k0 += block {
 		k1 := min(cols, k0+block)
 		for r := range n {
 			out := panel[k0*panelWidth+r:]
-			for k, v := range rows[r*cols+k0 : r*cols+k1] {
+			for k, v := range rows[r*stride+k0 : r*stride+k1] {
 				out[k*panelWidth] = v
 			}
 		}

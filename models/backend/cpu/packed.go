@@ -87,9 +87,9 @@ func (b *Backend) NewPackedWeight(p backend.Packed) (backend.Weight, error) {
 	}
 	err := b.fillPanels(p.Out, p.In, func(_, panel, from, to int) error {
 		codes := w.codes[panel*w.words*panelWidth:]
-		transpose(w.scales[panel*w.groups*panelWidth:], p.Scales[from*w.groups:], to-from, w.groups)
+		transpose(w.scales[panel*w.groups*panelWidth:], p.Scales[from*w.groups:], to-from, w.groups, w.groups)
 		if w.table == nil {
-			transpose(w.zeros[panel*w.groups*panelWidth:], p.Zeros[from*w.groups:], to-from, w.groups)
+			transpose(w.zeros[panel*w.groups*panelWidth:], p.Zeros[from*w.groups:], to-from, w.groups, w.groups)
 		}
 		for r := from; r < to; r++ {
 			row := p.Codes[r*rowBytes : (r+1)*rowBytes]

@@ -29,10 +29,10 @@ func (o *operandProduct) pack(i int) {
 	n := min(panelWidth, o.p.Cols-from)
 	panel := o.panels.data[i*o.panels.stride:][:o.panels.stride]
 	if b.Transposed {
-		for r := range n {
-			for k, v := range b.Data[(from+r)*b.Stride:][:o.p.Terms] {
-				panel[k*panelWidth+r] = v
-			}
+		transpose(panel, b.Data[from*b.Stride:], n, o.p.Terms, b.Stride)
+	} else if n == panelWidth {
+		for k := range o.p.Terms {
+			*(*[panelWidth]float32)(panel[k*panelWidth:]) = [panelWidth]float32(b.Data[k*b.Stride+from:][:panelWidth])
 		}
 	} else {
 		for k := range o.p.Terms {
@@ -46,12 +46,22 @@ func (o *operandProduct) pack(i int) {
 	}
 }
 
-// turn writes rows [from, to) of A, which is stored transposed.
+// turn writes rows [from, to) of A, which is stored transposed. It goes by way
+// of a tile, so that each line of the result is written once: rows are often a
+// power of two apart and would push each other out of the cache.
 func (o *operandProduct) turn(from, to int) {
+	const terms = 16
+	var tile [transposeRows][terms]float32
 	k := o.p.Terms
-	for t := range k {
-		for r, v := range o.p.A.Data[t*o.p.A.Stride+from : t*o.p.A.Stride+to] {
-			o.left[(from+r)*k+t] = v
+	for t0 := 0; t0 < k; t0 += terms {
+		n := min(terms, k-t0)
+		for t := range n {
+			for r, v := range o.p.A.Data[(t0+t)*o.p.A.Stride+from:][:to-from] {
+				tile[r][t] = v
+			}
+		}
+		for r := range to - from {
+			copy(o.left[(from+r)*k+t0:][:n], tile[r][:])
 		}
 	}
 }

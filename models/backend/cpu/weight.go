@@ -37,7 +37,7 @@ func (b *Backend) NewWeight(d backend.Dense) (backend.Weight, error) {
 		if err := d.Fill(rows, from, to); err != nil {
 			return err
 		}
-		transpose(w.panels.data[p*w.panels.stride:], rows, to-from, d.In)
+		transpose(w.panels.data[p*w.panels.stride:], rows, to-from, d.In, d.In)
 		return nil
 	})
 	if err != nil {

@@ -51,7 +51,6 @@ type run struct {
 	full    []backend.Matrix // residual rows of the original model, nil when nobody needs them
 	quant   []backend.Matrix // those of the quantized one; the same
 	rotated *rotation
-	alpha   float64
 }
 
 // Resolve returns the method with what is chosen on the calibration set filled

@@ -126,7 +126,7 @@ func (s *scratch) appendBody(dst []byte, t *Tables, r *reading) ([]byte, byte, P
 			continue
 		}
 		sec, _ := t.of(int(b))
-		class := sec.tokenClass(statistic(codeSum(q.Codes[row*q.Cols:(row+1)*q.Cols]), q.Cols))
+		class := sec.tokenClass(statistic(uint32(q.sum[row]), q.Cols))
 		s.classes[row] = uint8(class)
 		expected += uint64(q.Cols) * uint64(sec.rate[class])
 		coded++
@@ -170,16 +170,6 @@ func (s *scratch) appendBody(dst []byte, t *Tables, r *reading) ([]byte, byte, P
 	}
 	parts.Codes = len(dst) - start
 	return dst, flags, parts
-}
-
-// codeSum returns the sum of the magnitudes of codes.
-func codeSum(codes []int16) uint32 {
-	var sum uint32
-	for _, c := range codes {
-		s := c >> 15
-		sum += uint32(uint16((c ^ s) - s))
-	}
-	return sum
 }
 
 // lanesBySize returns how many lanes code a message that is expected to take the
@@ -371,6 +361,10 @@ func (s *scratch) rowSymbols(t *Tables, row int) (m *laneModel, symbols, class [
 func codesToSymbols(dst []byte, codes []int16, q int) {
 	offset, shift := int16(1)<<q, uint(rawBits(q))
 	dst = dst[:len(codes)]
+	if shift == 0 {
+		rowLoops.symbols(dst, codes, int32(offset))
+		return
+	}
 	for j, c := range codes {
 		dst[j] = byte((c + offset) >> shift)
 	}
@@ -873,6 +867,12 @@ func (b *split1Body) decodeLanes(m Matrix, codes []byte) error {
 				return err
 			}
 		}
+		if b.plainRow(r) {
+			if rowLoops.restoreSymbols(m.Row(r), s.symbols, 1<<side.bits, side.scale) >= 1<<side.bits {
+				return fmt.Errorf("row %d: a code does not fit Q %d", r, side.bits)
+			}
+			continue
+		}
 		size := lowBitsBytes(b.cols, side.bits)
 		if c, ok := symbolsToCodes(s.codes, s.symbols, rest[:size], side.bits, rawBits(side.bits)); !ok {
 			return fmt.Errorf("row %d, column %d: code does not fit Q %d, or padding is not zero", r, c, side.bits)
@@ -881,6 +881,12 @@ func (b *split1Body) decodeLanes(m Matrix, codes []byte) error {
 		b.restoreRow(m.Row(r), r)
 	}
 	return nil
+}
+
+// plainRow says whether a row's values follow from its symbols alone and its
+// codes are not asked for.
+func (b *split1Body) plainRow(r int) bool {
+	return b.flags&split1Centroids == 0 && !b.s.keepCodes && rawBits(b.s.side[r].bits) == 0
 }
 
 // start reads the rounds and states as appendLanes wrote them; first is the
@@ -983,9 +989,7 @@ func (b *split1Body) restoreRow(row []float32, r int) {
 			return
 		}
 	}
-	for j, c := range b.s.codes {
-		row[j] = float32(c) * side.scale
-	}
+	rowLoops.restore(row, b.s.codes, side.scale)
 }
 
 // restoreCentroids writes sign(code) * (|code| + centroid/256) * scale. A

@@ -32,6 +32,7 @@ var imports = map[string][]string{
 	"models/quantize":              {},
 	"models/hub":                   {},
 	"models/decoder":               {"models/backend", "models/checkpoint"},
+	"models/quantize/train":        {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
 	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
@@ -44,11 +45,12 @@ var imports = map[string][]string{
 
 // testImports may be used in addition by a package's tests.
 var testImports = map[string][]string{
-	"compress":           {"compress/codectest"},
-	"models/backend/cpu": {"models/backend/backendtest"},
-	"models/decoder":     {"models/backend/cpu"},
-	"models/quantize":    {"models/checkpoint"},
-	"harness/quantise":   {"models/backend/cpu"},
+	"compress":              {"compress/codectest"},
+	"models/backend/cpu":    {"models/backend/backendtest"},
+	"models/decoder":        {"models/backend/cpu"},
+	"models/quantize":       {"models/checkpoint"},
+	"models/quantize/train": {"models/backend/cpu"},
+	"harness/quantise":      {"models/backend/cpu"},
 }
 
 // TestImports holds the direction of the architecture.

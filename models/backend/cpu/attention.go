@@ -217,25 +217,36 @@ func (b *Backend) LogProbs(dst []backend.TokenScore, hidden backend.Matrix, head
 		b.chunk = grow(b.chunk, (to-from)*vocab)
 		b.logits = matrix{rows: to - from, cols: vocab, data: b.chunk[:(to-from)*vocab]}
 		b.matMul(&b.logits, h.Slice(from, to).(*matrix), head, false)
-		b.score = scoreJob{b, dst[next:end], targets[next:end], from}
-		b.pool.run(end-next, 40*float64(end-next)*float64(vocab), &b.score)
+		b.firsts = b.firsts[:0]
+		for i := next; i < end; i++ {
+			if i == next || targets[i].Row != targets[i-1].Row {
+				b.firsts = append(b.firsts, i-next)
+			}
+		}
+		rows := len(b.firsts)
+		b.firsts = append(b.firsts, end-next)
+		b.score = scoreJob{b, dst[next:end], targets[next:end], b.firsts, from}
+		b.pool.run(rows, 40*float64(rows)*float64(vocab), &b.score)
 		b.score = scoreJob{}
 		next = end
 	}
 	return nil
 }
 
-// scoreJob scores targets from the logits of the rows from `from` on.
+// scoreJob scores targets from the logits of the rows from `from` on. Targets of
+// one row are one item: the maximum is found by a loop that writes the row back.
 type scoreJob struct {
 	b       *Backend
 	dst     []backend.TokenScore
 	targets []backend.Target
+	firsts  []int // the first target of each row that has any, and the end
 	from    int
 }
 
 func (j *scoreJob) item(_, i int) {
-	t, e := j.targets[i], j.b.kernel.elements
-	row := j.b.logits.row(int(t.Row) - j.from)
+	first, end := j.firsts[i], j.firsts[i+1]
+	e := j.b.kernel.elements
+	row := j.b.logits.row(int(j.targets[first].Row) - j.from)
 	top := e.max(row, 1)
 	best := 0
 	for row[best] != top {
@@ -244,6 +255,8 @@ func (j *scoreJob) item(_, i int) {
 			break
 		}
 	}
-	sum := e.sum(row, top, nil)
-	j.dst[i] = backend.TokenScore{LogProb: float64(row[t.ID]-top) - math.Log(sum), Argmax: int32(best)}
+	log := math.Log(e.sum(row, top, nil))
+	for k := first; k < end; k++ {
+		j.dst[k] = backend.TokenScore{LogProb: float64(row[j.targets[k].ID]-top) - log, Argmax: int32(best)}
+	}
 }

@@ -31,11 +31,15 @@ type Backend struct {
 	logits  matrix    // chunk as a matrix
 
 	packedRows []float32 // left operand of the product at work, in tiles
-	product    productJob
-	few        fewJob
-	rowJob     rowJob
-	attention  attentionJob
-	score      scoreJob
+
+	productPanels, productRows []float32 // operands of Product in the order of the kernels
+
+	product   productJob
+	few       fewJob
+	rowJob    rowJob
+	attention attentionJob
+	score     scoreJob
+	firsts    []int // of scoreJob
 }
 
 // scratch is one worker's private memory.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"splitbench/harness/builtin"
+	"splitbench/harness/quantise"
 	"splitbench/models/backend"
 	"splitbench/models/backend/cpu"
 	"splitbench/models/checkpoint"
@@ -27,17 +28,44 @@ type Source struct {
 
 // Loaded is a model ready to run, with its tokenizer.
 type Loaded struct {
-	Checkpoint *checkpoint.Checkpoint
-	Tokenizer  tokenizer.Tokenizer // nil when none was found and none was asked for by name
+	Checkpoint *checkpoint.Checkpoint // of a quantized checkpoint, the configuration alone
+	Tokenizer  tokenizer.Tokenizer    // nil when none was found and none was asked for by name
 	Engine     *Engine
 	MaxLength  int
 	backend    backend.Backend
 }
 
+// Digest is the SHA-256, in hexadecimal, of the settings and weights of the
+// model at a path, quantized checkpoints included.
+func Digest(path string) (string, error) {
+	if quantise.IsStored(path) {
+		s, err := quantise.OpenStored(path)
+		if err != nil {
+			return "", err
+		}
+		return s.Digest()
+	}
+	c, err := checkpoint.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	return c.Digest()
+}
+
 // Open loads the model of s. The tokenizer's absence is no error here:
 // requests may come as token ids; RequireTokenizer makes it one.
 func Open(s Source) (*Loaded, error) {
-	c, err := checkpoint.Open(s.Path)
+	var c *checkpoint.Checkpoint
+	var stored *quantise.Stored
+	var err error
+	if quantise.IsStored(s.Path) {
+		if stored, err = quantise.OpenStored(s.Path); err == nil {
+			c = &checkpoint.Checkpoint{Config: stored.Config, Dir: s.Path}
+		}
+	} else {
+		c, err = checkpoint.Open(s.Path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +88,12 @@ func Open(s Source) (*Loaded, error) {
 		return fail(err)
 	}
 	l.backend = b
-	m, err := decoder.Load(c, b)
+	var m *decoder.Model
+	if stored != nil {
+		m, err = stored.Model(b)
+	} else {
+		m, err = decoder.Load(c, b)
+	}
 	if err != nil {
 		return fail(err)
 	}

@@ -51,24 +51,37 @@ type run struct {
 	full    []backend.Matrix // residual rows of the original model, nil when nobody needs them
 	quant   []backend.Matrix // those of the quantized one; the same
 	rotated *rotation
-	alpha   float64
+}
+
+// Resolve returns the method with what is chosen on the calibration set filled
+// in: the alpha of a sweep, by perplexity.
+func Resolve(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, m quantize.Method, calibration [][]int32) (quantize.Method, error) {
+	if m.Smooth == nil || len(m.Smooth.Sweep) == 0 {
+		return m, nil
+	}
+	if err := check(m, c.Config, calibration); err != nil {
+		return m, err
+	}
+	best, err := sweep(ctx, c, be, m, calibration)
+	if err != nil {
+		return m, err
+	}
+	m.Smooth = &quantize.SmoothOptions{Alpha: best}
+	return m, nil
 }
 
 // Quantize quantizes the model of a checkpoint on a backend with calibration
-// sequences of token ids, and hands its parts to sink. It returns the method
-// with everything chosen on the way filled in: the alpha of a sweep.
+// sequences of token ids, and hands its parts to sink. It returns the method as
+// Resolve does.
 //
 // A method that does not fit the model is an error that names the linear map.
 func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, m quantize.Method, calibration [][]int32, o Options, sink Sink) (quantize.Method, error) {
 	if err := check(m, c.Config, calibration); err != nil {
 		return m, err
 	}
-	if m.Smooth != nil && len(m.Smooth.Sweep) > 0 {
-		best, err := sweep(ctx, c, be, m, calibration)
-		if err != nil {
-			return m, err
-		}
-		m.Smooth = &quantize.SmoothOptions{Alpha: best}
+	m, err := Resolve(ctx, c, be, m, calibration)
+	if err != nil {
+		return m, err
 	}
 	r := &run{m: m, c: c, config: c.Config, be: be}
 	e, err := loadEnds(c)

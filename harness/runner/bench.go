@@ -180,12 +180,7 @@ func (w *Workbench) ModelDigest(m spec.Model) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c, err := checkpoint.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer c.Close()
-	d, err := c.Digest()
+	d, err := exec.Digest(path)
 	if err == nil {
 		w.digests[m.Path] = d
 	}

@@ -124,6 +124,7 @@ type weightType struct {
 // weightTypes is the table of what --types knows.
 var weightTypes = []weightType{
 	{"fp32", 32, putFloat32, nil},
+	{"bf16", 16, putBFloat16, nil},
 	{"int8", 8, quantised(8), putFloat32},
 	{"int4", 4, quantised(4), putFloat32},
 }
@@ -138,6 +139,34 @@ func WeightTypes() (names []string) {
 
 func putFloat32(b backend.Backend, r random, _ int) (backend.Weight, error) {
 	return b.NewWeight(backend.Dense{Out: r.out, In: r.in, Fill: r.fill})
+}
+
+// putBFloat16 rounds the values to bfloat16.
+func putBFloat16(b backend.Backend, r random, _ int) (backend.Weight, error) {
+	fill16 := func(dst []uint16, from, to int) error {
+		row := make([]float32, r.in)
+		for i := from; i < to; i++ {
+			if err := r.fill(row, i, i+1); err != nil {
+				return err
+			}
+			for j, v := range row {
+				bits := math.Float32bits(v)
+				dst[(i-from)*r.in+j] = uint16((bits + 0x7fff + bits>>16&1) >> 16) // to nearest, ties to even
+			}
+		}
+		return nil
+	}
+	fill := func(dst []float32, from, to int) error {
+		halves := make([]uint16, (to-from)*r.in)
+		if err := fill16(halves, from, to); err != nil {
+			return err
+		}
+		for i, h := range halves {
+			dst[i] = math.Float32frombits(uint32(h) << 16)
+		}
+		return nil
+	}
+	return b.NewWeight(backend.Dense{Out: r.out, In: r.in, Fill: fill, Element: backend.BFloat16, Fill16: fill16})
 }
 
 func quantised(bits int) func(b backend.Backend, r random, group int) (backend.Weight, error) {

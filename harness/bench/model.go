@@ -141,31 +141,32 @@ func putFloat32(b backend.Backend, r random, _ int) (backend.Weight, error) {
 	return b.NewWeight(backend.Dense{Out: r.out, In: r.in, Fill: r.fill})
 }
 
-// putBFloat16 keeps the upper halves of the values, as a checkpoint in
-// bfloat16 has them.
+// putBFloat16 rounds the values to bfloat16.
 func putBFloat16(b backend.Backend, r random, _ int) (backend.Weight, error) {
-	return b.NewWeight(backend.Dense{
-		Out: r.out, In: r.in, Element: backend.BFloat16,
-		Fill: func(dst []float32, from, to int) error {
-			err := r.fill(dst, from, to)
-			for i, v := range dst {
-				dst[i] = math.Float32frombits(math.Float32bits(v) &^ 0xffff)
+	fill16 := func(dst []uint16, from, to int) error {
+		row := make([]float32, r.in)
+		for i := from; i < to; i++ {
+			if err := r.fill(row, i, i+1); err != nil {
+				return err
 			}
+			for j, v := range row {
+				bits := math.Float32bits(v)
+				dst[(i-from)*r.in+j] = uint16((bits + 0x7fff + bits>>16&1) >> 16) // to nearest, ties to even
+			}
+		}
+		return nil
+	}
+	fill := func(dst []float32, from, to int) error {
+		halves := make([]uint16, (to-from)*r.in)
+		if err := fill16(halves, from, to); err != nil {
 			return err
-		},
-		Fill16: func(dst []uint16, from, to int) error {
-			row := make([]float32, r.in)
-			for i := from; i < to; i++ {
-				if err := r.fill(row, i, i+1); err != nil {
-					return err
-				}
-				for j, v := range row {
-					dst[(i-from)*r.in+j] = uint16(math.Float32bits(v) >> 16)
-				}
-			}
-			return nil
-		},
-	})
+		}
+		for i, h := range halves {
+			dst[i] = math.Float32frombits(uint32(h) << 16)
+		}
+		return nil
+	}
+	return b.NewWeight(backend.Dense{Out: r.out, In: r.in, Fill: fill, Element: backend.BFloat16, Fill16: fill16})
 }
 
 func quantised(bits int) func(b backend.Backend, r random, group int) (backend.Weight, error) {

@@ -366,7 +366,7 @@ of one row (GB/s, share of the measured bandwidth), prefill, ragged prefill and 
 HellaSwag, on models of random weights that are made in memory: nothing is read but
 HellaSwag's data (--hellaswag, or $SPLITBENCH_SHARED/data), and nothing is written.
 
-bf16 is the whole model. int8 and int4 quantise the layers, as an edge has them;
+bf16 rounds all weights; int8 and int4 quantise the layers, as an edge has them, and
 embedding and head stay fp32.
 hellaswag is measured when its data is there, on models above 50 M weights only if it
 is asked for with --hellaswag or --measure.
@@ -451,7 +451,7 @@ becomes the number of threads.`,
 	fl.IntVar(&o.Decode, "decode", 64, "tokens that one decode computes")
 	fl.IntVar(&o.Group, "group", 32, "weights that share a scale in int8 and int4; 0 = an output channel")
 	fl.IntVar(&cold, "cold-mib", cold, "MiB of weights that products of one row walk over, and that the bandwidth is measured on: more than the caches hold")
-	fl.StringVar(&o.Kernel, "kernel", "", "CPU kernel: avx512, avx2 or go (default: the fastest)")
+	fl.StringVar(&o.Kernel, "kernel", "", "CPU kernel: avx512, avx2, neon or go (default: the fastest)")
 	fl.StringVar(&rival, "rival", "", "shell command of a second program")
 	fl.StringVar(&pattern, "rival-pattern", "", "regular expression whose first group is the rival's own figure")
 	fl.StringVar(&rivalFor, "rival-for", bench.PassPrefill, "pass whose work the rival does: "+strings.Join(rivalPasses, ", "))

@@ -31,7 +31,7 @@ func (f *modelFlags) add(c *cobra.Command, withMethod bool) {
 	c.Flags().IntVar(&f.source.MaxLength, "max-length", 0, "longest input in tokens; longer ones lose tokens on the left (default: the model's own limit)")
 	c.Flags().IntVar(&f.source.BatchRows, "batch-tokens", exec.DefaultBatchRows, "tokens of one forward pass; results do not depend on it")
 	c.Flags().IntVar(&f.source.Workers, "workers", 0, "CPU workers (default: all cores); results do not depend on it")
-	c.Flags().StringVar(&f.source.Kernel, "kernel", "", "CPU kernel: avx512, avx2 or go (default: the fastest); results do not depend on it")
+	c.Flags().StringVar(&f.source.Kernel, "kernel", "", "CPU kernel: avx512, avx2, neon or go (default: the fastest); results do not depend on it")
 	if withMethod {
 		c.Flags().StringVar(&f.method, "method", "", "YAML file with one method entry of a spec (split, codec, weight bits)")
 	}

@@ -122,7 +122,7 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 	f.StringVar(&memory, "memory-limit", "", "do not start cells that need more, as in 8GiB (their status becomes oom; default: what this machine has available)")
 	f.IntVar(&o.BatchRows, "batch-tokens", 0, "tokens of one forward pass (default 2048); results do not depend on it")
 	f.IntVar(&o.Workers, "workers", 0, "CPU workers (default: all cores); results do not depend on it")
-	f.StringVar(&o.Kernel, "kernel", "", "CPU kernel: avx512, avx2 or go (default: the fastest); results do not depend on it")
+	f.StringVar(&o.Kernel, "kernel", "", "CPU kernel: avx512, avx2, neon or go (default: the fastest); results do not depend on it")
 	return c
 }
 

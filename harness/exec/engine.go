@@ -143,6 +143,7 @@ func (e *Engine) forget(m Method) {
 			delete(e.quantised, k)
 		}
 	}
+	runtime.GC() // their memory goes before that of others comes
 }
 
 // cacheStep rounds capacities so that caches are reused.

@@ -78,6 +78,7 @@ func (w *Workbench) Close() error {
 	}
 	err := w.model.Close()
 	w.model = nil
+	runtime.GC() // large weights lie outside of the heap: nothing else asks for them soon
 	return err
 }
 

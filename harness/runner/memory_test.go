@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 
+	"splitbench/experiments/spec"
 	"splitbench/harness/exec"
 	"splitbench/models/checkpoint"
 	"splitbench/sim"
@@ -88,6 +89,16 @@ func resident(t *testing.T, line string) int64 {
 	return n << 10
 }
 
+// restartPeak makes VmHWM count from now on and returns what is resident.
+func restartPeak(t *testing.T) int64 {
+	t.Helper()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		t.Skip("the peak of resident memory cannot be reset here")
+	}
+	return resident(t, "VmRSS")
+}
+
 // TestResidentMemory loads a model and quantises all its layers: the process
 // holds the weights as they are stored, once, and the codes that Eq. 1 counts.
 func TestResidentMemory(t *testing.T) {
@@ -99,11 +110,7 @@ func TestResidentMemory(t *testing.T) {
 	for _, dtype := range []checkpoint.DType{checkpoint.F32, checkpoint.BF16} {
 		t.Run(string(dtype), func(t *testing.T) {
 			dir, stored := writeRandom(t, dims, 8, dtype)
-			debug.FreeOSMemory()
-			if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // the peak starts anew
-				t.Skip("the peak of resident memory cannot be reset here")
-			}
-			before := resident(t, "VmRSS")
+			before := restartPeak(t)
 			l, err := exec.Open(exec.Source{Path: dir})
 			if err != nil {
 				t.Fatal(err)
@@ -133,5 +140,26 @@ func TestResidentMemory(t *testing.T) {
 			}
 			t.Logf("weights %.1f MiB, codes %.1f MiB, peak %.1f MiB", float64(stored)/(1<<20), float64(want)/(8<<20), float64(resident(t, "VmHWM")-before)/(1<<20))
 		})
+	}
+}
+
+// TestModelsTakeTurns: a model's memory goes before the next one's comes.
+func TestModelsTakeTurns(t *testing.T) {
+	dims := sim.Dimensions{Layers: 3, Hidden: 512, KVWidth: 256, Intermediate: 4096, Vocab: 4096}
+	var dirs [3]string
+	var stored int64
+	for i := range dirs {
+		dirs[i], stored = writeRandom(t, dims, 8, checkpoint.F32)
+	}
+	w := NewWorkbench(Compute{})
+	defer w.Close()
+	before := restartPeak(t)
+	for _, dir := range dirs {
+		if _, err := w.Open(spec.Model{Name: "random", Path: dir}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if peak := resident(t, "VmHWM") - before; peak > stored*3/2 {
+		t.Errorf("models of %.1f MiB, one at a time, took %.1f MiB at their peak", float64(stored)/(1<<20), float64(peak)/(1<<20))
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // Options of New; the zero value uses every core and the fastest kernels.
 type Options struct {
-	Workers int    // goroutines; 0 = GOMAXPROCS
+	Workers int    // goroutines; 0 = GOMAXPROCS, 1 where the CPU quota is no more
 	Kernel  string // "avx512", "avx2", "neon", "go"; "" = the fastest this CPU has
 }
 

@@ -71,6 +71,9 @@ func newPool(workers int) *pool {
 	processors := runtime.GOMAXPROCS(0) // follows a container's CPU quota
 	if workers <= 0 {
 		workers = processors
+		if workers > 1 && oneProcessor() {
+			workers = 1
+		}
 	}
 	p := &pool{workers: workers, spin: workers <= processors, helpers: make([]helper, workers-1)}
 	for i := range p.helpers {

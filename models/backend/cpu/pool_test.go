@@ -99,6 +99,18 @@ func TestPoolParks(t *testing.T) {
 	}
 }
 
+// TestQuota: forms of cgroup files.
+func TestQuota(t *testing.T) {
+	for text, want := range map[string]float64{
+		"100000 100000": 1, "50000 100000": .5, "250000 100000": 2.5, // both versions
+		"max 100000": 0, "-1 100000": 0, " ": 0, "": 0, "x 1": 0, "1 0": 0, "NaN 1": 0,
+	} {
+		if got := parseQuota(text); got != want {
+			t.Errorf("%q: %v processors, expected %v", text, got, want)
+		}
+	}
+}
+
 // BenchmarkForkJoin compares one item of a few microseconds, on the caller,
 // with one such item per worker: the difference is the price of sharing.
 func BenchmarkForkJoin(b *testing.B) {

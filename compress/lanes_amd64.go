@@ -14,11 +14,15 @@ import (
 // availableLaneLoops returns the loops this CPU can run, fastest first, ending
 // with plain Go.
 func availableLaneLoops() []laneLoop {
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL &&
-		cpu.X86.HasAVX512VBMI2 && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT {
-		return []laneLoop{laneAVX512, lanePlain}
+	x := &cpu.X86
+	var loops []laneLoop
+	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512VBMI2 && x.HasBMI2 && x.HasPOPCNT {
+		loops = append(loops, laneAVX512)
 	}
-	return []laneLoop{lanePlain}
+	if x.HasAVX2 && x.HasPOPCNT {
+		loops = append(loops, laneAVX2)
+	}
+	return append(loops, lanePlain)
 }
 
 // laneTables are the tables of a laneModel as vectors of 16-bit words. kernelgen
@@ -40,22 +44,81 @@ type laneTables struct {
 	// The fields of encodeFields, indexed by context*16 + symbol, or context*32
 	// + symbol with more than 16 symbols.
 	encode [4][128]uint16
+
+	shuffle shuffleTables
 }
 
-func (m *laneModel) buildVector() { m.vector.build(m) }
+// shuffleTables are those of the AVX2 kernels, which look up bytes in 16.
+// kernelgen knows the offsets of the fields.
+type shuffleTables struct {
+	// Starts of the groups of 4 symbols after the first less 1: of context 0,
+	// repeated, and by context.
+	reach   [7][16]uint16
+	reachBy [7][8]uint16
+	// Starts of the symbols of a group and its end, four groups or eight for
+	// each context in turn.
+	bounds [5][4 * 8]uint16
+	// The bytes of encodeFields, with the index of laneTables.encode.
+	encode [8][128]byte
+}
+
+func (m *laneModel) buildVector() {
+	if laneLoops == laneAVX512 {
+		m.vector.build(m)
+		return
+	}
+	m.vector.shuffle.build(m)
+	m.buildSlots() // for rounds of fewer lanes than the kernels have
+}
+
+func (t *shuffleTables) build(m *laneModel) {
+	size := m.vectorAlphabet()
+	for c := range laneContexts {
+		for group := range size / 4 {
+			if group > 0 {
+				reach := m.startIn(c, 4*group) - 1
+				t.reachBy[group-1][c] = reach
+				for i := range t.reach[0] {
+					if c == 0 {
+						t.reach[group-1][i] = reach
+					}
+				}
+			}
+			for i := range t.bounds {
+				t.bounds[i][size/4*c+group] = m.startIn(c, 4*group+i)
+			}
+		}
+		for s := range size {
+			i := c*laneSymbols + s
+			for field, v := range encodeFields(m.freq[i], m.start[i]) {
+				t.encode[2*field][size*c+s] = byte(v)
+				t.encode[2*field+1][size*c+s] = byte(v >> 8)
+			}
+		}
+	}
+}
+
+// vectorAlphabet returns the size of the alphabet in the kernels.
+func (m *laneModel) vectorAlphabet() int {
+	if m.alphabet > 16 {
+		return laneSymbols
+	}
+	return 16
+}
+
+// startIn returns the start of a symbol in a context; behind the last symbol that
+// is the end.
+func (m *laneModel) startIn(context, symbol int) uint16 {
+	if symbol >= laneSymbols {
+		return probOne
+	}
+	return m.start[context*laneSymbols+symbol]
+}
 
 func (t *laneTables) build(m *laneModel) {
-	size := 16 // of the alphabet in the kernels
-	if m.alphabet > size {
-		size = laneSymbols
-	}
+	size := m.vectorAlphabet()
 	for c := range laneContexts {
-		start := func(symbol int) uint16 {
-			if symbol >= laneSymbols {
-				return probOne
-			}
-			return m.start[c*laneSymbols+symbol]
-		}
+		start := func(symbol int) uint16 { return m.startIn(c, symbol) }
 		for group := range size / 4 {
 			if group > 0 {
 				t.groups[group-1][c] = start(4 * group)
@@ -130,17 +193,48 @@ func laneDecodeavx512(kernel int, states *uint32, symbols, contexts, words *byte
 //go:noescape
 func laneEncodeavx512(kernel int, states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *laneTables) (left, down int)
 
-// startKernels is the number of the first kernel without words.
+//go:noescape
+func laneDecodeavx2(kernel int, states *uint32, symbols, contexts, words *byte, room, rounds, lanes int, t *shuffleTables) (left, used int)
+
+//go:noescape
+func laneEncodeavx2(kernel int, states *uint32, symbols, contexts, words *byte, at, rounds, lanes int, t *shuffleTables) (left, down int)
+
+// startKernels is the number of the first AVX-512 kernel without words. The AVX2
+// kernels without words, of 32 lanes, stand where AVX-512 has those of few lanes.
 const startKernels = 16
+
+// decodeRounds runs a decoder kernel.
+func (m *laneModel) decodeRounds(kernel int, states *uint32, symbols, contexts, words *byte, room, rounds, lanes int) (left, used int) {
+	if laneLoops == laneAVX2 {
+		return laneDecodeavx2(kernel, states, symbols, contexts, words, room, rounds, lanes, &m.vector.shuffle)
+	}
+	return laneDecodeavx512(kernel, states, symbols, contexts, words, room, rounds, lanes, &m.vector)
+}
+
+// encodeRounds runs an encoder kernel.
+func (m *laneModel) encodeRounds(kernel int, states *uint32, symbols, contexts, words *byte, at, rounds, lanes int) (left, down int) {
+	if laneLoops == laneAVX2 {
+		return laneEncodeavx2(kernel, states, symbols, contexts, words, at, rounds, lanes, &m.vector.shuffle)
+	}
+	return laneEncodeavx512(kernel, states, symbols, contexts, words, at, rounds, lanes, &m.vector)
+}
 
 // kernel returns the number of the kernel for so many lanes: less than a group of
 // 32, or whole groups.
 func (m *laneModel) kernel(contexts []byte, lanes int) int {
-	return 4*m.startKernel(contexts) + lanes/blockLanes
+	return 4*m.shape(contexts) + lanes/blockLanes
 }
 
-// startKernel returns which of the kernels without words to run.
+// startKernel returns the number of the kernel without words.
 func (m *laneModel) startKernel(contexts []byte) int {
+	if laneLoops == laneAVX2 {
+		return 4 * m.shape(contexts)
+	}
+	return startKernels + m.shape(contexts)
+}
+
+// shape tells the kernels by contexts and symbols.
+func (m *laneModel) shape(contexts []byte) int {
 	shape := 0
 	if contexts != nil && m.classes > 1 {
 		shape = 2
@@ -151,14 +245,30 @@ func (m *laneModel) startKernel(contexts []byte) int {
 	return shape
 }
 
+// kernelRuns says whether rounds of so many lanes have a kernel, with words or
+// without.
+func kernelRuns(lanes int, words bool) bool {
+	switch laneLoops {
+	case laneAVX512:
+		return words || lanes <= blockLanes
+	case laneAVX2:
+		return lanes == blockLanes || words && lanes > blockLanes
+	}
+	return false
+}
+
 // pushVector encodes the symbols from hi-1 down to lo, the first of a round, and
 // returns where it stopped: at lo, or at hi where no kernel runs.
 func (m *laneModel) pushVector(states []uint32, symbols, contexts []byte, lo, hi int, w *wordStack) int {
-	if laneLoops != laneAVX512 || lo >= hi {
+	n := len(states)
+	if lo >= hi || !kernelRuns(n, true) {
 		return hi
 	}
-	n := len(states)
 	full := hi - (hi-lo)%n
+	if laneLoops == laneAVX2 {
+		m.pushPlain(states, symbols, contexts, full, hi, w)
+		hi = full
+	}
 	for rest := (hi - full + blockLanes - 1) / blockLanes * blockLanes; rest > 0; {
 		rest -= blockLanes
 		m.pushKernel(states[rest:], symbols, contexts, full+rest, 1, min(blockLanes, hi-full-rest), w)
@@ -182,7 +292,7 @@ func (m *laneModel) pushKernel(states []uint32, symbols, contexts []byte, at, ro
 	} else {
 		copy(local[:], states)
 	}
-	_, w.at = laneEncodeavx512(m.kernel(contexts, lanes), first, &symbols[at], context, &w.buf[0], w.at, rounds, lanes, &m.vector)
+	_, w.at = m.encodeRounds(m.kernel(contexts, lanes), first, &symbols[at], context, &w.buf[0], w.at, rounds, lanes)
 	if len(states) < blockLanes {
 		copy(states, local[:])
 	}
@@ -192,24 +302,22 @@ func (m *laneModel) pushKernel(states []uint32, symbols, contexts []byte, at, ro
 // first, until a lane would emit, and returns how many it did.
 func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, before int) int {
 	n := len(states)
-	if laneLoops != laneAVX512 || n > blockLanes || before == 0 {
+	if before == 0 || !kernelRuns(n, false) {
 		return 0
 	}
 	var local [blockLanes]uint32
 	copy(local[:], states)
-	left, _ := laneEncodeavx512(startKernels+m.startKernel(contexts), &local[0], &symbols[0], unsafe.SliceData(contexts), nil, 0, before, n, &m.vector)
+	left, _ := m.encodeRounds(m.startKernel(contexts), &local[0], &symbols[0], unsafe.SliceData(contexts), nil, 0, before, n)
 	copy(states, local[:])
 	return before - left
 }
 
 // popVector decodes symbols lo..hi-1, the first being that of a round, and
-// returns where it stopped, which is lo where no kernel runs and hi otherwise.
+// returns where it stopped: at lo where no kernel runs, before a last round that
+// is partial where none has few lanes, otherwise at hi.
 func (m *laneModel) popVector(states []uint32, symbols, contexts []byte, lo, hi int, src []byte, renormalise bool) (at, used int, ok bool) {
-	if laneLoops != laneAVX512 || lo >= hi {
-		return lo, 0, true
-	}
 	n := len(states)
-	if !renormalise && n > blockLanes {
+	if lo >= hi || !kernelRuns(n, renormalise) {
 		return lo, 0, true
 	}
 	full := hi - (hi-lo)%n
@@ -217,6 +325,9 @@ func (m *laneModel) popVector(states []uint32, symbols, contexts []byte, lo, hi 
 		if used, ok = m.popKernel(states, symbols, contexts, lo, (full-lo)/n, n, src, renormalise); !ok {
 			return hi, used, false
 		}
+	}
+	if laneLoops == laneAVX2 {
+		return full, used, true
 	}
 	for at := full; at < hi; at += blockLanes {
 		more, ok := m.popKernel(states[at-full:], symbols, contexts, at, 1, min(blockLanes, hi-at), src[used:], renormalise)
@@ -239,7 +350,7 @@ func (m *laneModel) popKernel(states []uint32, symbols, contexts []byte, at, rou
 	kernel := m.kernel(contexts, lanes)
 	reads := 2 * max(lanes, blockLanes)
 	if !renormalise {
-		kernel = startKernels + m.startKernel(contexts)
+		kernel = m.startKernel(contexts)
 		src, reads = nil, 0
 	}
 	var local [blockLanes]uint32
@@ -251,7 +362,7 @@ func (m *laneModel) popKernel(states []uint32, symbols, contexts []byte, at, rou
 	}
 	left := rounds
 	if room := len(src) - reads; room >= 0 {
-		left, used = laneDecodeavx512(kernel, first, &symbols[at], context, unsafe.SliceData(src), room, rounds, lanes, &m.vector)
+		left, used = m.decodeRounds(kernel, first, &symbols[at], context, unsafe.SliceData(src), room, rounds, lanes)
 	}
 	if left > 0 {
 		var tail [4 * laneLimit]byte
@@ -261,7 +372,7 @@ func (m *laneModel) popKernel(states []uint32, symbols, contexts []byte, at, rou
 			context = &contexts[next]
 		}
 		var more int
-		left, more = laneDecodeavx512(kernel, first, &symbols[next], context, &tail[0], room, left, lanes, &m.vector)
+		left, more = m.decodeRounds(kernel, first, &symbols[next], context, &tail[0], room, left, lanes)
 		if used += more; left > 0 || more > room {
 			return used, false
 		}

@@ -118,133 +118,163 @@ func race(least int, fs ...func()) []float64 {
 	return best
 }
 
+// benchLaneLoops runs f with each of the loops that the processor has.
+func benchLaneLoops(b *testing.B, f func(b *testing.B)) {
+	defer func(l laneLoop) { laneLoops = l }(laneLoops)
+	for _, laneLoops = range availableLaneLoops() {
+		b.Run(laneLoopNames[laneLoops], f)
+	}
+}
+
 // BenchmarkLanesAgainstHuff0 reports the lane coder on a long stream and the
 // ratio to huff0 in the same run, the least of interleaved calls.
 func BenchmarkLanesAgainstHuff0(b *testing.B) {
-	const size = 512 << 10
-	for _, alphabet := range []int{15, 31} {
-		for _, lanes := range []int{32, 64, 96} {
-			b.Run(fmt.Sprintf("symbols%d/lanes%d", alphabet, lanes), func(b *testing.B) {
-				m, c := benchModel(size, alphabet, 1)
-				m.buildSlots()
-				var h huffBlocks
-				h.encode(b, c.symbols)
-				var w wordStack
-				states := make([]uint32, lanes)
-				encode := func() {
-					for k := range states {
-						states[k] = stateLow
+	benchLaneLoops(b, func(b *testing.B) {
+		const size = 512 << 10
+		for _, alphabet := range []int{15, 31} {
+			for _, lanes := range []int{32, 64, 96} {
+				b.Run(fmt.Sprintf("symbols%d/lanes%d", alphabet, lanes), func(b *testing.B) {
+					m, c := benchModel(size, alphabet, 1)
+					m.buildSlots()
+					var h huffBlocks
+					h.encode(b, c.symbols)
+					var w wordStack
+					states := make([]uint32, lanes)
+					encode := func() {
+						for k := range states {
+							states[k] = stateLow
+						}
+						w.reset(size)
+						m.push(states, c.symbols, nil, &w)
 					}
-					w.reset(size)
-					m.push(states, c.symbols, nil, &w)
-				}
-				encode()
-				last := append([]uint32(nil), states...)
-				dst := make([]byte, size)
-				all := rounds(size, lanes)
-				var best []float64
-				for b.Loop() {
-					best = race(100, encode, func() { h.encodeAgain(b, c.symbols) },
-						func() {
-							copy(states, last)
-							if _, ok := m.pop(states, dst, nil, 0, all, w.words(), true); !ok {
-								b.Fatal("words run out")
-							}
-						}, func() { h.decode(b, dst) },
-						func() {
-							copy(states, last)
-							if _, ok := m.popPlain(states, dst, nil, 0, size, w.words(), true); !ok {
-								b.Fatal("words run out")
-							}
-						})
-				}
-				b.ReportMetric(size/best[0]/1e9, "enc_GB/s")
-				b.ReportMetric(best[1]/best[0], "enc/huff0")
-				b.ReportMetric(size/best[2]/1e9, "dec_GB/s")
-				b.ReportMetric(best[3]/best[2], "dec/huff0")
-				b.ReportMetric(best[3]/best[4], "plain_dec/huff0")
-			})
+					encode()
+					last := append([]uint32(nil), states...)
+					dst := make([]byte, size)
+					all := rounds(size, lanes)
+					var best []float64
+					for b.Loop() {
+						best = race(100, encode, func() { h.encodeAgain(b, c.symbols) },
+							func() {
+								copy(states, last)
+								if _, ok := m.pop(states, dst, nil, 0, all, w.words(), true); !ok {
+									b.Fatal("words run out")
+								}
+							}, func() { h.decode(b, dst) },
+							func() {
+								copy(states, last)
+								if _, ok := m.popPlain(states, dst, nil, 0, size, w.words(), true); !ok {
+									b.Fatal("words run out")
+								}
+							})
+					}
+					b.ReportMetric(size/best[0]/1e9, "enc_GB/s")
+					b.ReportMetric(best[1]/best[0], "enc/huff0")
+					b.ReportMetric(size/best[2]/1e9, "dec_GB/s")
+					b.ReportMetric(best[3]/best[2], "dec/huff0")
+					b.ReportMetric(best[3]/best[4], "plain_dec/huff0")
+				})
+			}
 		}
-	}
+	})
 }
 
 // BenchmarkLanesRow times one token of 4096 symbols in 32 lanes as a message has
 // it: the first rounds that are encoded have no words.
 func BenchmarkLanesRow(b *testing.B) {
-	const size, lanes = 4096, 32
-	for _, alphabet := range []int{15, 31} {
-		for _, classes := range []int{1, 4} {
-			b.Run(fmt.Sprintf("symbols%d/contexts%d", alphabet, classes), func(b *testing.B) {
-				m, c := benchModel(size, alphabet, classes)
-				var w wordStack
-				states := make([]uint32, lanes)
-				var start int
-				encode := func() {
-					clear(states)
-					start = m.pushStart(states, c.symbols, c.contexts)
-					for k := range states {
-						states[k] += stateLow
-					}
-					w.reset(size)
-					m.pushRounds(states, c.symbols, c.contexts, 0, size/lanes-start, &w)
-				}
-				encode()
-				last := append([]uint32(nil), states...)
-				dst := make([]byte, size)
-				var best []float64
-				for b.Loop() {
-					best = race(2000, encode, func() {
-						copy(states, last)
-						if _, ok := m.pop(states, dst, c.contexts, 0, size/lanes-start, w.words(), true); !ok {
-							b.Fatal("words run out")
-						}
+	benchLaneLoops(b, func(b *testing.B) {
+		const size, lanes = 4096, 32
+		for _, alphabet := range []int{15, 31} {
+			for _, classes := range []int{1, 4} {
+				b.Run(fmt.Sprintf("symbols%d/contexts%d", alphabet, classes), func(b *testing.B) {
+					m, c := benchModel(size, alphabet, classes)
+					var w wordStack
+					states := make([]uint32, lanes)
+					var start int
+					encode := func() {
+						clear(states)
+						start = m.pushStart(states, c.symbols, c.contexts)
 						for k := range states {
-							states[k] -= stateLow
+							states[k] += stateLow
 						}
-						m.pop(states, dst, c.contexts, size/lanes-start, size/lanes, nil, false)
-					})
-				}
-				if !bytes.Equal(dst, c.symbols) {
-					b.Fatal("decodes differently")
-				}
-				b.ReportMetric(best[0]*1e6, "enc_µs")
-				b.ReportMetric(best[1]*1e6, "dec_µs")
-				b.ReportMetric((best[0]+best[1])*1e6, "both_µs")
-			})
+						w.reset(size)
+						m.pushRounds(states, c.symbols, c.contexts, 0, size/lanes-start, &w)
+					}
+					encode()
+					last := append([]uint32(nil), states...)
+					dst := make([]byte, size)
+					var best []float64
+					for b.Loop() {
+						best = race(2000, encode, func() {
+							copy(states, last)
+							if _, ok := m.pop(states, dst, c.contexts, 0, size/lanes-start, w.words(), true); !ok {
+								b.Fatal("words run out")
+							}
+							for k := range states {
+								states[k] -= stateLow
+							}
+							m.pop(states, dst, c.contexts, size/lanes-start, size/lanes, nil, false)
+						})
+					}
+					if !bytes.Equal(dst, c.symbols) {
+						b.Fatal("decodes differently")
+					}
+					b.ReportMetric(best[0]*1e6, "enc_µs")
+					b.ReportMetric(best[1]*1e6, "dec_µs")
+					b.ReportMetric((best[0]+best[1])*1e6, "both_µs")
+				})
+			}
 		}
-	}
+	})
 }
 
 // BenchmarkSymbolsAgainstHuff0 does the same with whole streams: counting and
 // tables included on both sides.
 func BenchmarkSymbolsAgainstHuff0(b *testing.B) {
-	const size = 512 << 10
+	benchLaneLoops(b, func(b *testing.B) {
+		const size = 512 << 10
+		for _, alphabet := range []int{15, 31} {
+			b.Run(fmt.Sprintf("symbols%d", alphabet), func(b *testing.B) {
+				_, c := benchModel(size, alphabet, 1)
+				var h huffBlocks
+				h.encode(b, c.symbols)
+				stream := AppendSymbols(nil, c.symbols)
+				dst := make([]byte, size)
+				out := make([]byte, 0, len(stream))
+				var best []float64
+				for b.Loop() {
+					best = race(100, func() { out = AppendSymbols(out[:0], c.symbols) }, func() { h.encodeAgain(b, c.symbols) },
+						func() {
+							if _, err := DecodeSymbols(dst, stream); err != nil {
+								b.Fatal(err)
+							}
+						}, func() { h.decode(b, dst) })
+				}
+				huff := 0
+				for _, block := range h.blocks {
+					huff += len(block)
+				}
+				b.ReportMetric(size/best[0]/1e9, "enc_GB/s")
+				b.ReportMetric(best[1]/best[0], "enc/huff0")
+				b.ReportMetric(size/best[2]/1e9, "dec_GB/s")
+				b.ReportMetric(best[3]/best[2], "dec/huff0")
+				b.ReportMetric(float64(len(stream))/float64(huff), "size/huff0")
+			})
+		}
+	})
+}
+
+// BenchmarkCount reports the counting of symbols with each set of loops.
+func BenchmarkCount(b *testing.B) {
 	for _, alphabet := range []int{15, 31} {
-		b.Run(fmt.Sprintf("symbols%d", alphabet), func(b *testing.B) {
-			_, c := benchModel(size, alphabet, 1)
-			var h huffBlocks
-			h.encode(b, c.symbols)
-			stream := AppendSymbols(nil, c.symbols)
-			dst := make([]byte, size)
-			out := make([]byte, 0, len(stream))
-			var best []float64
-			for b.Loop() {
-				best = race(100, func() { out = AppendSymbols(out[:0], c.symbols) }, func() { h.encodeAgain(b, c.symbols) },
-					func() {
-						if _, err := DecodeSymbols(dst, stream); err != nil {
-							b.Fatal(err)
-						}
-					}, func() { h.decode(b, dst) })
-			}
-			huff := 0
-			for _, block := range h.blocks {
-				huff += len(block)
-			}
-			b.ReportMetric(size/best[0]/1e9, "enc_GB/s")
-			b.ReportMetric(best[1]/best[0], "enc/huff0")
-			b.ReportMetric(size/best[2]/1e9, "dec_GB/s")
-			b.ReportMetric(best[3]/best[2], "dec/huff0")
-			b.ReportMetric(float64(len(stream))/float64(huff), "size/huff0")
-		})
+		_, c := benchModel(512<<10, alphabet, 1)
+		for _, l := range availableRowLoops() {
+			b.Run(fmt.Sprintf("%s/symbols%d", l.name, alphabet), func(b *testing.B) {
+				var best []float64
+				for b.Loop() {
+					best = race(50, func() { l.count(c.symbols) })
+				}
+				b.ReportMetric(float64(len(c.symbols))/best[0]/1e9, "GB/s")
+			})
+		}
 	}
 }

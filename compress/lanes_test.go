@@ -162,11 +162,13 @@ func TestLanes(t *testing.T) {
 	})
 }
 
+var laneLoopNames = [...]string{"plain", "avx2", "avx512"}
+
 // eachLaneLoop runs f with each of the loops that the processor has.
 func eachLaneLoop(t *testing.T, f func(t *testing.T)) {
 	defer func(l laneLoop) { laneLoops = l }(laneLoops)
 	for _, laneLoops = range availableLaneLoops() {
-		t.Run([]string{"plain", "avx2", "avx512"}[laneLoops], f)
+		t.Run(laneLoopNames[laneLoops], f)
 	}
 }
 

@@ -214,7 +214,7 @@ func TestRowLoops(t *testing.T) {
 // parts.
 func TestCount(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
-	for _, n := range []int{0, 1, 63, 64, 65, 4096, 4097, 10000} {
+	for _, n := range []int{0, 1, 31, 63, 64, 65, 1984, 2048, 4096, 4097, 10000, 70000} {
 		for _, top := range []int{1, 7, 8, 9, 16, 32, 33, 256} {
 			b := guardedOf[byte](t, n)
 			var want [256]uint32

@@ -32,7 +32,7 @@ func restoreSymbolsavx512(dst *float32, symbols *byte, n, scaleBits, zero int) (
 func codeSymbolsavx512(dst *byte, codes *int16, n, zero int)
 
 //go:noescape
-func countavx512(b *byte, n, first int, counts *[8]int)
+func countavx512(b *byte, n, first int, counts *[4][32]uint16) (all int)
 
 // splitSlack is how many elements behind its results a kernel may write.
 const splitSlack = 16
@@ -66,36 +66,31 @@ var avx512RowLoop = rowLoop{
 	symbols: func(dst []byte, codes []int16, zero int32) {
 		codeSymbolsavx512(unsafe.SliceData(dst[:len(codes)]), unsafe.SliceData(codes), len(codes), int(zero))
 	},
-	count: countSymbols512,
+	count: countSymbols2,
 }
 
-// countSymbols512 counts by comparing 64 bytes with one symbol after another, a
-// part of the row that stays in the nearest cache at a time, up to the last symbol
-// that occurs. Bytes of 32 or more are counted the plain way.
+// countSymbols512 counts 16 symbols at a time, a part of the row that stays in the
+// nearest cache after another. Rows with bytes of 32 or more are counted the plain
+// way.
 func countSymbols512(b []byte) (counts [256]uint32) {
-	const part = 4096
-	var sums [laneSymbols / 8][8]int
+	const part = 1 << 14
 	whole := len(b) &^ 63
 	for at := 0; at < whole; at += part {
-		left := min(part, whole-at)
-		n := left
-		for i := range sums {
-			before := sums[i]
-			countavx512(&b[at], n, 8*i, &sums[i])
-			for s, c := range sums[i] {
-				left -= c - before[s]
+		n := min(part, whole-at)
+		for first := 0; first < laneSymbols; first += 16 {
+			var sums [4][32]uint16
+			all := uint64(countavx512(&b[at], n, first, &sums))
+			for i, sum := range sums {
+				for j, s := range sum {
+					counts[first+i/2*8+j%4*2+i%2] += uint32(s)
+				}
 			}
-			if left == 0 {
+			if all&0xe0e0e0e0e0e0e0e0 != 0 {
+				return countBytes(b)
+			}
+			if all&0x1010101010101010 == 0 {
 				break
 			}
-		}
-		if left > 0 {
-			return countBytes(b)
-		}
-	}
-	for i, sum := range sums {
-		for s, n := range sum {
-			counts[8*i+s] = uint32(n)
 		}
 	}
 	for _, s := range b[whole:] {
@@ -109,8 +104,18 @@ func scaleBits(s float32) int { return int(math.Float32bits(s)) }
 // availableRowLoops returns the loops this CPU can run, fastest first, ending
 // with plain Go.
 func availableRowLoops() []rowLoop {
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512DQ && cpu.X86.HasAVX512VL && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT {
-		return []rowLoop{avx512RowLoop, plainRowLoop}
+	x := &cpu.X86
+	var loops []rowLoop
+	if x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasBMI2 && x.HasPOPCNT {
+		if x.HasAVX512VBMI && x.HasAVX512GFNI && x.HasAVX512BITALG {
+			l := avx512RowLoop
+			l.name, l.count = "avx512gfni", countSymbols512
+			loops = append(loops, l)
+		}
+		loops = append(loops, avx512RowLoop)
 	}
-	return []rowLoop{plainRowLoop}
+	if x.HasAVX2 && x.HasPOPCNT {
+		loops = append(loops, avx2RowLoop)
+	}
+	return append(loops, plainRowLoop)
 }

@@ -32,21 +32,25 @@ var imports = map[string][]string{
 	"models/quantize":              {},
 	"models/hub":                   {},
 	"models/decoder":               {"models/backend", "models/checkpoint"},
+	"models/quantize/train":        {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
 	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
 	"harness/builtin":              {"models/checkpoint"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
+	"harness/quantise":             {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},
 	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/bench", "harness/builtin", "harness/exec", "harness/runner", "models/checkpoint", "models/hub", "models/tokenizer", "results", "tasks"},
 }
 
 // testImports may be used in addition by a package's tests.
 var testImports = map[string][]string{
-	"compress":           {"compress/codectest"},
-	"models/backend/cpu": {"models/backend/backendtest"},
-	"models/decoder":     {"models/backend/cpu"},
-	"models/quantize":    {"models/checkpoint"},
+	"compress":              {"compress/codectest"},
+	"models/backend/cpu":    {"models/backend/backendtest"},
+	"models/decoder":        {"models/backend/cpu"},
+	"models/quantize":       {"models/checkpoint"},
+	"models/quantize/train": {"models/backend/cpu"},
+	"harness/quantise":      {"models/backend/cpu"},
 }
 
 // TestImports holds the direction of the architecture.

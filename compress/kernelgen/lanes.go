@@ -35,8 +35,20 @@ func Lanes() string {
 	e.words("slide", slide)
 	e.words("pairHalves", []uint16{0, 0, 4, 0, 1, 0, 5, 0, 2, 0, 6, 0, 3, 0, 7, 0}) // of 32 bits
 	ks := laneKernels()
-	e.dispatch("laneDecodeavx512", decodeSignature, decodeArgs, ks, "laneDecode")
-	e.dispatch("laneEncodeavx512", encodeSignature, encodeArgs, ks, "laneEncode")
+	names := func(verb string) []string {
+		var names []string
+		for _, k := range ks {
+			names = append(names, k.name(verb))
+		}
+		for _, k := range ks {
+			if k.start {
+				names = append(names, k.name(verb+"Start"))
+			}
+		}
+		return names
+	}
+	e.dispatch("laneDecodeavx512", decodeSignature, decodeArgs, names("laneDecode"))
+	e.dispatch("laneEncodeavx512", encodeSignature, encodeArgs, names("laneEncode"))
 	for _, k := range ks {
 		k.decode(e)
 		k.encode(e)
@@ -64,18 +76,9 @@ var (
 // dispatch writes a function that jumps to one of the kernels. They have its
 // frame, so that they return to its caller. One function that Go knows keeps the
 // arguments from escaping, which calls through a table would not.
-func (e *emitter) dispatch(name, signature string, args []string, ks []laneKernel, verb string) {
+func (e *emitter) dispatch(name, signature string, args, names []string) {
 	e.function(name, signature, args...)
 	e.f("MOVQ kernel+0(FP), AX")
-	var names []string
-	for _, k := range ks {
-		names = append(names, k.name(verb))
-	}
-	for _, k := range ks {
-		if k.start {
-			names = append(names, k.name(verb+"Start"))
-		}
-	}
 	var choose func(lo, hi int)
 	choose = func(lo, hi int) {
 		if hi-lo == 1 {

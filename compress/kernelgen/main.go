@@ -1,5 +1,5 @@
 // Command kernelgen writes the assembly kernels of the boundary codec: the lane
-// coder (lanes_amd64.s) and the quantiser (quantise_amd64.s). Run it through
+// coder (lanes*_amd64.s) and the quantiser (quantise*_amd64.s). Run it through
 // `go generate` in the parent folder; a test compares its output with the files
 // checked in.
 package main
@@ -12,8 +12,10 @@ import (
 
 // files are the texts by name.
 var files = map[string]func() string{
-	"lanes_amd64.s":    Lanes,
-	"quantise_amd64.s": Quantise,
+	"lanes_amd64.s":     Lanes,
+	"lanes2_amd64.s":    Lanes2,
+	"quantise_amd64.s":  Quantise,
+	"quantise2_amd64.s": Quantise2,
 }
 
 func main() {

@@ -135,6 +135,11 @@ func splitRow(e *emitter) {
 func (e *emitter) maximum(r int) {
 	e.f("VEXTRACTI64X4 $1, Z%d, Y15", r)
 	e.f("VPMAXUD Y15, Y%[1]d, Y%[1]d", r)
+	e.maximum2(r)
+}
+
+// maximum2 does so with 8 numbers.
+func (e *emitter) maximum2(r int) {
 	e.f("VEXTRACTI128 $1, Y%d, X15", r)
 	e.f("VPMAXUD X15, X%[1]d, X%[1]d", r)
 	for _, order := range []int{0x4e, 0xb1} {
@@ -142,6 +147,15 @@ func (e *emitter) maximum(r int) {
 		e.f("VPMAXUD X15, X%[1]d, X%[1]d", r)
 	}
 	e.f("VMOVD X%d, AX", r)
+}
+
+// sum4 sets AX to the sum of the four numbers in Y0.
+func (e *emitter) sum4() {
+	e.f("VEXTRACTI128 $1, Y0, X15")
+	e.f("VPADDQ X15, X0, X0")
+	e.f("VPSHUFD $0x4e, X0, X15")
+	e.f("VPADDQ X15, X0, X0")
+	e.f("VMOVQ X0, AX")
 }
 
 // magnitudeKernel writes a loop over the magnitudes of a row, 0 where the value is
@@ -189,11 +203,7 @@ func magnitudeKernel(e *emitter, name, signature string, size int, args []string
 		e.f("VPADDQ Z5, Z20, Z0")
 		e.f("VEXTRACTI64X4 $1, Z0, Y5")
 		e.f("VPADDQ Y5, Y0, Y0")
-		e.f("VEXTRACTI128 $1, Y0, X5")
-		e.f("VPADDQ X5, X0, X0")
-		e.f("VPSHUFD $0x4e, X0, X5")
-		e.f("VPADDQ X5, X0, X0")
-		e.f("VMOVQ X0, AX")
+		e.sum4()
 		e.f("MOVQ AX, sum+%d(FP)", 8*(len(args)-1))
 	}
 	e.f("VZEROUPPER")
@@ -267,33 +277,80 @@ func symbolKernel(e *emitter) {
 	e.f("RET")
 }
 
-// countKernel adds the numbers of bytes that equal first, first+1, .. first+7 to
-// counts. The number of bytes is a multiple of 64.
+// countKernel counts the bytes from first to first+15, first being 0 or 16: a
+// permutation gives each of 8 symbols a bit, and as a matrix of 8 x 8 bits, turned,
+// 8 bytes become 8 sets of bits to count, one for each symbol. Sums have a byte for
+// up to 31 vectors and a word after that: byte 2i+j of the qwords for symbol 2i+j
+// adds to words i of counts[j], of the first 8 symbols, and of counts[2+j]. The
+// number of bytes is a multiple of 64, below 2^18. It returns the disjunction of
+// all bytes, in 8 parts.
 func countKernel(e *emitter) {
-	e.function("countavx512", "(b *byte, n, first int, counts *[8]int)", "b SI", "n CX", "first AX", "counts DI")
-	sums := []string{"R8", "R9", "R10", "R11", "R12", "R13", "DX", "BX"}
-	for i, sum := range sums {
-		e.f("VPBROADCASTB AX, Z%d", i)
-		e.f("INCL AX")
-		e.f("MOVQ %d(DI), %s", 8*i, sum)
+	var bit []uint16
+	for at := 0; at < 64*4; at += 2 {
+		w := uint16(0)
+		for j := range 2 {
+			table, s := at/64, (at+j)%64
+			if s/8 == table {
+				w |= 1 << (s % 8) << (8 * j)
+			}
+		}
+		bit = append(bit, w)
 	}
+	e.words("symbolBit", bit)
+	e.function("countavx512", "(b *byte, n, first int, counts *[4][32]uint16) (all int)", "b SI", "n CX", "first AX", "counts DI", "all")
+	e.f("LEAQ symbolBit<>(SB), BX")
+	e.f("VMOVDQU64 (BX)(AX*8), Z0")
+	e.f("VMOVDQU64 64(BX)(AX*8), Z1")
+	e.f("MOVQ $0x8040201008040201, AX")
+	e.f("VPBROADCASTQ AX, Z2")
+	e.f("MOVL $0x00ff, AX")
+	e.f("VPBROADCASTW AX, Z3")
+	for i := range 5 {
+		e.f("VPXORQ Z%[1]d, Z%[1]d, Z%[1]d", 4+i)
+	}
+	e.f("SHRQ $6, CX")
+	e.label("block")
+	e.f("TESTQ CX, CX")
+	e.jump("JZ", "done")
+	e.f("MOVQ CX, DX")
+	e.f("CMPQ DX, $31")
+	e.jump("JLE", "start")
+	e.f("MOVL $31, DX")
+	e.label("start")
+	e.f("SUBQ DX, CX")
+	e.f("VPXORQ Z9, Z9, Z9")
+	e.f("VPXORQ Z10, Z10, Z10")
 	e.label("loop")
-	e.f("SUBQ $64, CX")
-	e.jump("JLT", "done")
-	e.f("VMOVDQU64 (SI), Z8")
-	for i, sum := range sums {
-		k := 1 + i%7
-		e.f("VPCMPEQB Z%d, Z8, K%d", i, k)
-		e.f("KMOVQ K%d, AX", k)
-		e.f("POPCNTQ AX, AX")
-		e.f("ADDQ AX, %s", sum)
+	e.f("VMOVDQU64 (SI), Z11")
+	e.f("VPORQ Z11, Z8, Z8")
+	for i := range 2 {
+		e.f("VPERMB Z%d, Z11, Z%d", i, 12+i)
+		e.f("VGF2P8AFFINEQB $0, Z%[1]d, Z2, Z%[1]d", 12+i)
+		e.f("VPOPCNTB Z%[1]d, Z%[1]d", 12+i)
+		e.f("VPADDB Z%d, Z%[2]d, Z%[2]d", 12+i, 9+i)
 	}
 	e.f("ADDQ $64, SI")
-	e.jump("JMP", "loop")
-	e.label("done")
-	for i, sum := range sums {
-		e.f("MOVQ %s, %d(DI)", sum, 8*i)
+	e.f("DECQ DX")
+	e.jump("JNZ", "loop")
+	for i := range 2 {
+		e.f("VPANDQ Z3, Z%d, Z12", 9+i)
+		e.f("VPADDW Z12, Z%d, Z%[1]d", 4+2*i)
+		e.f("VPSRLW $8, Z%d, Z12", 9+i)
+		e.f("VPADDW Z12, Z%d, Z%[1]d", 5+2*i)
 	}
+	e.jump("JMP", "block")
+	e.label("done")
+	for i := range 4 {
+		e.f("VMOVDQU64 Z%d, %d(DI)", 4+i, 64*i)
+	}
+	e.f("VEXTRACTI64X4 $1, Z8, Y9")
+	e.f("VPOR Y9, Y8, Y8")
+	e.f("VEXTRACTI128 $1, Y8, X9")
+	e.f("VPOR X9, X8, X8")
+	e.f("VPSHUFD $0x4e, X8, X9")
+	e.f("VPOR X9, X8, X8")
+	e.f("VMOVQ X8, AX")
+	e.f("MOVQ AX, all+32(FP)")
 	e.f("VZEROUPPER")
 	e.f("RET")
 }

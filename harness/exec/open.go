@@ -65,6 +65,7 @@ func Open(s Source) (*Loaded, error) {
 		return fail(err)
 	}
 	l.Engine = NewEngine(m, s.BatchRows)
+	l.Engine.workers = b.Workers()
 	return l, nil
 }
 

@@ -316,6 +316,26 @@ func TestHeldBoundaries(t *testing.T) {
 			sameAnswers(t, "other inputs", score(t, l, m, reqs[3:9]), scoreUnshared(t, l, m, reqs[3:9]))
 		}
 	}
+	// Other targets of the same inputs are not taken for these.
+	l.Engine.HoldBoundaries(64 << 20)
+	others := make([]Request, len(reqs))
+	for i, r := range reqs {
+		others[i] = Request{Input: r.Input, Targets: append([]int32(nil), r.Targets...)}
+		others[i].Targets[0]++
+	}
+	exact := Method{SplitLayer: 3}
+	for _, asked := range [][]Request{reqs, others} {
+		s, err := l.Engine.NewSession(exact)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Keep = true
+		got, err := s.Score(context.Background(), asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameAnswers(t, "other targets", got, scoreUnshared(t, l, exact, asked))
+	}
 	// A store that is too small holds what fits.
 	l.Engine.HoldBoundaries(20_000)
 	l.Engine.batchRows = 64

@@ -23,9 +23,9 @@ type heldBatch struct {
 	kv        []float32 // keys and values that are handed over
 	histogram compress.Histogram
 	complete  bool
-	// outcomes are the scores that followed from what the cloud got. Knobs
-	// that send the same values by other messages, or that change nothing
-	// here, need no cloud pass.
+	// outcomes are the scores that followed from what the cloud got, for the
+	// targets asked of it. Knobs that send the same values by other messages,
+	// or that change nothing here, need no cloud pass.
 	outcomes map[[sha256.Size]byte][]backend.TokenScore
 }
 
@@ -69,15 +69,21 @@ func (s *Session) batchKey(fams []*family) (key [sha256.Size]byte) {
 		b = binary.AppendUvarint(b[:0], uint64(shared))
 		b = binary.AppendUvarint(b, uint64(len(f.leaves)))
 		for _, g := range f.leaves {
-			b = binary.AppendUvarint(b, uint64(len(g.ids)))
-			for _, id := range g.ids {
-				b = binary.LittleEndian.AppendUint32(b, uint32(id))
-			}
+			b = appendTokens(b, g.ids)
 		}
 		h.Write(b)
 	}
 	h.Sum(key[:0])
 	return key
+}
+
+// appendTokens appends the number of ids and the ids.
+func appendTokens(b []byte, ids []int32) []byte {
+	b = binary.AppendUvarint(b, uint64(len(ids)))
+	for _, id := range ids {
+		b = binary.LittleEndian.AppendUint32(b, uint32(id))
+	}
+	return b
 }
 
 // heldOverhead is about the bytes of a held batch besides its values.
@@ -102,11 +108,19 @@ func (b *boundaryStore) find(key [sha256.Size]byte, rows, kv int, keep bool) (h 
 	return h, false
 }
 
-// outcomeKey identifies what the cloud got of a batch.
-func outcomeKey(fams []*family) (key [sha256.Size]byte) {
+// outcomeKey identifies what the cloud got of a batch and what was asked of it.
+func outcomeKey(w *scoring, fams []*family) (key [sha256.Size]byte) {
 	h := sha256.New()
 	for _, f := range fams {
 		h.Write(f.digest[:])
+		var b []byte
+		for _, g := range f.leaves {
+			b = binary.AppendUvarint(b, uint64(len(g.requests)))
+			for _, r := range g.requests {
+				b = appendTokens(b, w.reqs[r].Targets)
+			}
+		}
+		h.Write(b)
 	}
 	h.Sum(key[:0])
 	return key
@@ -118,7 +132,7 @@ func (h *heldBatch) recall(w *scoring, fams []*family) bool {
 	if h == nil {
 		return false
 	}
-	got, ok := h.outcomes[outcomeKey(fams)]
+	got, ok := h.outcomes[outcomeKey(w, fams)]
 	if !ok {
 		return false
 	}
@@ -139,7 +153,7 @@ func (b *boundaryStore) remember(h *heldBatch, w *scoring, fams []*family) {
 	eachRequest(fams, func(r int) { all = append(all, w.scores[r]...) })
 	if size := 16 * int64(len(all)); b.used+size <= b.limit {
 		b.used += size
-		h.outcomes[outcomeKey(fams)] = all
+		h.outcomes[outcomeKey(w, fams)] = all
 	}
 }
 

@@ -94,7 +94,7 @@ func (r *run) runCell(ctx context.Context, j job) (results.CellResult, error) {
 		res.Metrics, res.Docs = nil, 0
 	}
 	res.Measured.OtherSeconds = math.Max(0, time.Since(start).Seconds()-res.Measured.EdgeSeconds-res.Measured.CodecSeconds-res.Measured.CloudSeconds)
-	if s := time.Since(start).Seconds(); s > 0 {
+	if s := time.Since(start).Seconds(); s > 0 && res.Measured.Twin == "" {
 		res.Measured.TokensPerSecond = float64(r.progress.cellTokens()) / s
 	}
 	if err := r.store.Commit(j.key, rows, res); err != nil {
@@ -143,7 +143,7 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 		return nil, err
 	}
 	session.Unshared = j.cell.Timing
-	r.holdEdge(model.Engine, j, session)
+	r.holdEdge(model.Engine, j, session, need.Total())
 
 	blocks := blocksOf(p.Units, blockSize(model.Checkpoint.Parameters()))
 	journal, rows, last, err := r.store.Journal(j.key)

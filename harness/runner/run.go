@@ -215,6 +215,9 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 			sum.Interrupted = true
 			break
 		}
+		if j.cell.Timing {
+			preparing.Wait() // tokenising beside the cell would count as its time
+		}
 		r.progress.cell(j)
 		c, err := r.runCell(ctx, j)
 		if errors.Is(err, ErrInterrupted) {

@@ -9,20 +9,23 @@ import (
 )
 
 // holdBoundaries bounds the bytes of boundary tensors that cells share; a
-// quarter of the memory that is available bounds them too.
+// quarter of the memory that is available bounds them too, and what a cell may
+// use beyond its need.
 const holdBoundaries = 1 << 30
 
-// holdEdge lets cells with the same edge use its boundary tensors.
-func (r *run) holdEdge(e *exec.Engine, j job, s *exec.Session) {
+// holdEdge lets cells with the same edge use its boundary tensors; need is the
+// bytes that the first of them takes without.
+func (r *run) holdEdge(e *exec.Engine, j job, s *exec.Session, need int64) {
 	if r.edge != j.edge {
 		r.edge = j.edge
 		limit := int64(0)
 		if !j.sole && j.edge != "" {
 			limit = holdBoundaries
-			for _, free := range []int64{AvailableMemory(), r.options.MemoryLimit} {
-				if free > 0 {
-					limit = min(limit, free/4)
-				}
+			if free := AvailableMemory(); free > 0 {
+				limit = min(limit, free/4)
+			}
+			if may := r.options.MemoryLimit; may > 0 {
+				limit = min(limit, may-need)
 			}
 		}
 		e.HoldBoundaries(limit)

@@ -172,6 +172,11 @@ type Backend interface {
 	Attention(dst, q Matrix, layer int, seqs []Sequence, shape AttentionShape)
 	// SiluMul: gate = gate*sigmoid(gate) * up.
 	SiluMul(gate, up Matrix)
+	// MapRows lets the host change the rows of x in place: f is called with
+	// runs of whole rows, from several goroutines, and must treat each row by
+	// itself. It waits for queued work and returns the error of the first run,
+	// in the order of the rows, that has one.
+	MapRows(x Matrix, f func(rows []float32) error) error
 	// LogProbs scores targets, sorted by row, against softmax(hidden·headᵀ).
 	LogProbs(dst []TokenScore, hidden Matrix, head Weight, targets []Target) error
 

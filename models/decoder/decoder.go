@@ -30,6 +30,8 @@ type Layer struct {
 	AttentionNorm, MLPNorm    backend.Vector
 	Query, Key, Value, Output Linear
 	Gate, Up, Down            Linear
+	// Hooks act on the rows within the block; nil means none.
+	Hooks *Hooks
 }
 
 // Bytes is the memory of the block's linear weights.
@@ -374,22 +376,40 @@ func (m *Model) Blocks(w *Workspace, x backend.Matrix, b *Batch, from, to int) e
 	}
 	for i := from; i <= to; i++ {
 		l := &m.layers[i-1]
+		var failed error // of the block's hooks, the first
+		hook := func(p Place, x backend.Matrix) {
+			if l.Hooks != nil && failed == nil {
+				failed = l.Hooks.apply(p, be, x)
+			}
+		}
 		be.RMSNorm(norm, x, l.AttentionNorm, c.NormEpsilon)
+		hook(AttentionInput, norm)
 		project(q, norm, l.Query, false)
 		project(k, norm, l.Key, false)
 		project(v, norm, l.Value, false)
+		hook(QueryOutput, q)
+		hook(KeyOutput, k)
+		hook(ValueOutput, v)
 		rotate(q, c.Heads)
 		rotate(k, c.KVHeads)
+		hook(QueryRotated, q)
+		hook(KeyRotated, k)
 		be.Append(i-1, k, v, b.Sequences)
 		shape.Window = c.WindowOf(i - 1)
 		be.Attention(attended, q, i-1, b.Sequences, shape)
+		hook(OutputInput, attended)
 		project(x, attended, l.Output, true)
 
 		be.RMSNorm(norm, x, l.MLPNorm, c.NormEpsilon)
+		hook(MLPInput, norm)
 		project(gate, norm, l.Gate, false)
 		project(up, norm, l.Up, false)
 		be.SiluMul(gate, up)
+		hook(DownInput, gate)
 		project(x, gate, l.Down, true)
+		if failed != nil {
+			return fmt.Errorf("layer %d: %w", i, failed)
+		}
 	}
 	return be.Sync()
 }

@@ -4,6 +4,7 @@
 package backendtest
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -23,6 +24,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 	t.Run("rmsnorm", func(t *testing.T) { rmsnorm(t, open(t)) })
 	t.Run("rope", func(t *testing.T) { rope(t, open(t)) })
 	t.Run("silu", func(t *testing.T) { silu(t, open(t)) })
+	t.Run("maprows", func(t *testing.T) { mapRows(t, open(t)) })
 	t.Run("attention", func(t *testing.T) { attention(t, open(t)) })
 	t.Run("cache", func(t *testing.T) { cacheRoundTrip(t, open(t)) })
 	t.Run("logprobs", func(t *testing.T) { logprobs(t, open(t)) })
@@ -256,6 +258,56 @@ func silu(t *testing.T, b backend.Backend) {
 	for i, v := range download(b, gm) {
 		want := float64(g[i]) / (1 + math.Exp(-float64(g[i]))) * float64(u[i])
 		near(t, "silu", i, v, want, math.Abs(want)+1e-30)
+	}
+}
+
+// mapRows checks that every row is seen once, whole, and that the error of the
+// first row that has one is returned.
+func mapRows(t *testing.T, b backend.Backend) {
+	r := rand.New(rand.NewPCG(9, 1))
+	for _, rows := range []int{0, 1, 37, 500} {
+		const cols = 33
+		x := random(r, rows*cols, 1)
+		for i := range rows {
+			x[i*cols] = float32(i)
+		}
+		m := upload(t, b, rows, cols, x)
+		if err := b.MapRows(m, func(part []float32) error {
+			for ; len(part) > 0; part = part[cols:] {
+				for j := range part[:cols] {
+					part[j] += part[0]
+				}
+				part[0] /= 2
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range download(b, m) {
+			// The first column was doubled before it was added to the others.
+			want := x[i]
+			if i%cols != 0 {
+				want += 2 * float32(i/cols)
+			}
+			if v != want {
+				t.Fatalf("%d rows: element %d is %v, expected %v", rows, i, v, want)
+			}
+		}
+		if rows < 500 {
+			continue
+		}
+		b.Upload(m, x)
+		err := b.MapRows(m, func(part []float32) error {
+			for ; len(part) > 0; part = part[cols:] {
+				if part[0] >= 100 {
+					return fmt.Errorf("row %v", part[0])
+				}
+			}
+			return nil
+		})
+		if err == nil || err.Error() != "row 100" {
+			t.Errorf("error %v, expected that of row 100", err)
+		}
 	}
 }
 

@@ -31,12 +31,15 @@ type Backend struct {
 	logits  matrix    // chunk as a matrix
 
 	packedRows []float32 // left operand of the product at work, in tiles
-	product    productJob
-	few        fewJob
-	rowJob     rowJob
-	attention  attentionJob
-	score      scoreJob
-	firsts     []int // of scoreJob
+
+	productPanels, productRows []float32 // operands of Product in the order of the kernels
+
+	product   productJob
+	few       fewJob
+	rowJob    rowJob
+	attention attentionJob
+	score     scoreJob
+	firsts    []int // of scoreJob
 }
 
 // scratch is one worker's private memory.
@@ -191,6 +194,22 @@ func (b *Backend) SiluMul(gate, up backend.Matrix) {
 	g, u := gate.(*matrix), up.(*matrix)
 	mustEqual("SiluMul size", len(g.data), len(u.data))
 	b.rows(rowJob{kind: siluRow, d: g, s: u}, g.rows, 40*float64(g.cols))
+}
+
+// MapRows calls f on runs of rows in place.
+func (b *Backend) MapRows(x backend.Matrix, f func(rows []float32) error) error {
+	m := x.(*matrix)
+	const run = 16
+	failed := make([]error, (m.rows+run-1)/run)
+	b.rowLoop(m.rows, run, 100*float64(m.cols), func(_, from, to int) {
+		failed[from/run] = f(m.data[from*m.cols : to*m.cols])
+	})
+	for _, err := range failed {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rowJob is an operation on each row of d by itself.

@@ -347,9 +347,14 @@ func (kr *kernel) pack(dst []float32, height, k int, a []float32, lda, from, to 
 // multiplyWeight multiplies by blocks of rows and panels, with the weight that
 // b.product names; each task owns a disjoint part of d.
 func (b *Backend) multiplyWeight(d, s *matrix, w backend.Weight, accumulate bool) {
+	b.multiplyRows(rows{n: s.rows, data: s.data, ld: s.cols}, s.cols, d.data, d.cols, w.Out(), accumulate)
+}
+
+// multiplyRows is multiplyWeight on rows a of k terms, into c (a.n, out).
+func (b *Backend) multiplyRows(a rows, k int, c []float32, ldc, out int, accumulate bool) {
 	const rowsAtOnce = 512 // bounds the packed copy of the rows
-	for r := 0; r < s.rows; r += rowsAtOnce {
-		b.multiplyPart(d, s, r, min(s.rows, r+rowsAtOnce), w.Out(), accumulate)
+	for r := 0; r < a.n; r += rowsAtOnce {
+		b.multiplyPart(a, k, r, min(a.n, r+rowsAtOnce), c, ldc, out, accumulate)
 	}
 }
 
@@ -357,25 +362,26 @@ func (b *Backend) multiplyWeight(d, s *matrix, w backend.Weight, accumulate bool
 // fewer do not repay the copy.
 const packAbove = 768
 
-// multiplyPart computes rows [from, to).
-func (b *Backend) multiplyPart(d, s *matrix, from, to, out int, accumulate bool) {
+// multiplyPart computes rows [from, to) of c (rows, out) = (c +) a times the
+// weight, a having k terms.
+func (b *Backend) multiplyPart(a rows, k, from, to int, c []float32, ldc, out int, accumulate bool) {
 	j := &b.product
-	*j = productJob{b: b, k: s.cols, dense: j.dense, narrow: j.narrow, accumulate: accumulate, c: d.data[from*d.cols:], ldc: d.cols}
-	j.a = rows{n: to - from, data: s.data[from*s.cols:], ld: s.cols}
+	*j = productJob{b: b, k: k, dense: j.dense, narrow: j.narrow, accumulate: accumulate, c: c[from*ldc:], ldc: ldc}
+	j.a = rows{n: to - from, data: a.data[from*a.ld:], ld: a.ld}
 	j.height = maxRows
 	if b.kernel.tiles != nil {
 		j.height = b.kernel.tiles[0].rows
 	}
 	if tiles := j.a.n / j.height; b.kernel.packed != 0 && tiles > 1 && out >= packAbove {
-		b.packedRows = grow(b.packedRows, tiles*j.height*s.cols)
-		j.a.packed = b.packedRows[:tiles*j.height*s.cols]
+		b.packedRows = grow(b.packedRows, tiles*j.height*k)
+		j.a.packed = b.packedRows[:tiles*j.height*k]
 		j.packing = true
 		b.pool.run(tiles, float64(8*len(j.a.packed)), j)
 		j.packing = false
 	}
 	j.panels = (out + panelWidth - 1) / panelWidth
 	j.plan(b.pool.workers)
-	cost := 2 * float64(j.a.n) * float64(s.cols) * float64(out)
+	cost := 2 * float64(j.a.n) * float64(k) * float64(out)
 	b.pool.run(j.rowTasks*j.colTasks, cost, j)
 }
 

@@ -1,0 +1,125 @@
+package quantise
+
+import (
+	"fmt"
+
+	"splitbench/models/checkpoint"
+	"splitbench/models/quantize"
+)
+
+// rotation turns the residual stream of a model by an orthogonal matrix
+// (QuaRot), with the norms folded into the linear maps.
+type rotation struct {
+	q     []float64 // (hidden, hidden) by rows: rows of the stream are multiplied by it
+	n     int
+	heads [2]int // query heads, head_dim
+}
+
+func newRotation(c checkpoint.Config, o *quantize.QuaRotOptions) (*rotation, error) {
+	q, err := quantize.RandomHadamard(quantize.TorchSigns(o.Seed, c.HiddenSize))
+	if err != nil {
+		return nil, fmt.Errorf("quarot: hidden_size: %w", err)
+	}
+	return &rotation{q: q, n: c.HiddenSize, heads: [2]int{c.Heads, c.HeadDim}}, nil
+}
+
+// right multiplies rows of w by q.
+func (r *rotation) right(w []float32) {
+	sum := make([]float64, r.n)
+	for i := 0; i < len(w); i += r.n {
+		row := w[i : i+r.n]
+		clear(sum)
+		for j, v := range row {
+			x := float64(v)
+			for c, y := range r.q[j*r.n : (j+1)*r.n] {
+				sum[c] += float64(x * y)
+			}
+		}
+		for c, v := range sum {
+			row[c] = float32(v)
+		}
+	}
+}
+
+// left multiplies w, n rows, by qᵀ.
+func (r *rotation) left(w []float32) {
+	cols := len(w) / r.n
+	sum := make([]float64, len(w))
+	for i := range r.n {
+		row := w[i*cols : (i+1)*cols]
+		for j, y := range r.q[i*r.n : (i+1)*r.n] {
+			d := sum[j*cols : (j+1)*cols]
+			for c, v := range row {
+				d[c] += float64(y * float64(v))
+			}
+		}
+	}
+	for i, v := range sum {
+		w[i] = float32(v)
+	}
+}
+
+// fold multiplies columns by a norm's gains, in float64 as the original.
+func fold(w, gain []float32) {
+	for i := 0; i < len(w); i += len(gain) {
+		for j, g := range gain {
+			w[i+j] = float32(float64(w[i+j]) * float64(g))
+		}
+	}
+}
+
+func ones(x []float32) {
+	for i := range x {
+		x[i] = 1
+	}
+}
+
+// ends folds the final norm into the head, which gets a matrix of its own, and
+// rotates head and embedding.
+func (r *rotation) ends(c *checkpoint.Config, e *Ends, subtractMean bool) {
+	if e.Head == nil {
+		e.Head = append([]float32(nil), e.Embedding...)
+		c.TiedEmbeddings = false
+	}
+	if subtractMean {
+		for i := 0; i < len(e.Embedding); i += r.n {
+			row := e.Embedding[i : i+r.n]
+			var sum float64
+			for _, v := range row {
+				sum += float64(v)
+			}
+			for j, v := range row {
+				row[j] = float32(float64(v) - sum/float64(r.n))
+			}
+		}
+	}
+	fold(e.Head, e.FinalNorm)
+	ones(e.FinalNorm)
+	r.right(e.Embedding)
+	r.right(e.Head)
+}
+
+// block folds the norms of a block, rotates it, and puts the Hadamard
+// transforms into v, o and down whose counterparts act at run time.
+func (r *rotation) block(b *Block) error {
+	for n, input := range [2]int{0, 2} {
+		for _, i := range fed[input] {
+			fold(b.Linears[i].Values, b.Norms[n])
+			r.right(b.Linears[i].Values)
+		}
+		ones(b.Norms[n])
+	}
+	for _, i := range []int{output, down} {
+		l := &b.Linears[i]
+		r.left(l.Values)
+		h, err := quantize.NewRotation(l.In, false)
+		if err != nil {
+			return err
+		}
+		if err := h.ApplyOnline(l.Values); err != nil {
+			return err
+		}
+	}
+	v := &b.Linears[value]
+	return quantize.HadamardHeads(v.Values, v.Out, v.In, r.heads[1])
+}

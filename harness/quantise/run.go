@@ -1,0 +1,374 @@
+package quantise
+
+import (
+	"context"
+	"fmt"
+
+	"splitbench/models/backend"
+	"splitbench/models/checkpoint"
+	"splitbench/models/decoder"
+	"splitbench/models/quantize"
+)
+
+// Ends are the weights of a model beside its blocks.
+type Ends struct {
+	Embedding []float32 // (vocabulary, hidden)
+	FinalNorm []float32
+	Head      []float32 // (vocabulary, hidden); nil: the embedding
+}
+
+// Sink takes the parts of a quantized model as they get ready: first the
+// configuration (QuaRot unties the embeddings) and the ends, then the blocks in
+// order, from 0. The slices are the sink's.
+type Sink interface {
+	Ends(c checkpoint.Config, e *Ends) error
+	Block(k int, b *Block) error
+}
+
+// Step tells of the progress of Quantize.
+type Step struct {
+	Block, Blocks int     // blocks done, of how many
+	Loss          float64 // GPTQ: sum of the squared errors of the block's weights; AWQ: of the scale searches; else 0
+}
+
+// Options of Quantize.
+type Options struct {
+	Progress func(Step) // called after every block; may be nil
+}
+
+// NeedsCalibration says whether a method looks at activations.
+func NeedsCalibration(m quantize.Method) bool {
+	return m.Smooth != nil || m.Reorder || m.GPTQ != nil && m.Weight.On() || m.AWQ != nil && (m.AWQ.Scale || m.AWQ.Clip)
+}
+
+// run is one call of Quantize.
+type run struct {
+	m       quantize.Method
+	c       *checkpoint.Checkpoint
+	config  checkpoint.Config
+	be      backend.Backend
+	s       *stream
+	full    []backend.Matrix // residual rows of the original model, nil when nobody needs them
+	quant   []backend.Matrix // those of the quantized one; the same
+	rotated *rotation
+	alpha   float64
+}
+
+// Quantize quantizes the model of a checkpoint on a backend with calibration
+// sequences of token ids, and hands its parts to sink. It returns the method
+// with everything chosen on the way filled in: the alpha of a sweep.
+//
+// A method that does not fit the model is an error that names the linear map.
+func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, m quantize.Method, calibration [][]int32, o Options, sink Sink) (quantize.Method, error) {
+	if err := check(m, c.Config, calibration); err != nil {
+		return m, err
+	}
+	if m.Smooth != nil && len(m.Smooth.Sweep) > 0 {
+		best, err := sweep(ctx, c, be, m, calibration)
+		if err != nil {
+			return m, err
+		}
+		m.Smooth = &quantize.SmoothOptions{Alpha: best}
+	}
+	r := &run{m: m, c: c, config: c.Config, be: be}
+	e, err := loadEnds(c)
+	if err != nil {
+		return m, err
+	}
+	if m.QuaRot != nil {
+		if r.rotated, err = newRotation(c.Config, m.QuaRot); err != nil {
+			return m, err
+		}
+		r.rotated.ends(&r.config, e, m.QuaRot.SubtractMean)
+	}
+	if NeedsCalibration(m) {
+		if r.s, err = newStream(r.config, be, e, calibration); err != nil {
+			return m, err
+		}
+		if m.Smooth != nil || m.Reorder || m.AWQ != nil {
+			if r.full, err = r.s.embedded(); err != nil {
+				return m, err
+			}
+		}
+		if m.GPTQ != nil {
+			if r.quant, err = r.s.embedded(); err != nil {
+				return m, err
+			}
+		}
+	}
+	if err := sink.Ends(r.config, e); err != nil {
+		return m, err
+	}
+	for k := range r.config.Layers {
+		if err := ctx.Err(); err != nil {
+			return m, err
+		}
+		b, loss, err := r.block(ctx, k)
+		if err != nil {
+			return m, fmt.Errorf("layer %d: %w", k+1, err)
+		}
+		if err := sink.Block(k, b); err != nil {
+			return m, err
+		}
+		if o.Progress != nil {
+			o.Progress(Step{Block: k + 1, Blocks: r.config.Layers, Loss: loss})
+		}
+	}
+	return m, nil
+}
+
+// check says whether a method can be run on a model.
+func check(m quantize.Method, c checkpoint.Config, calibration [][]int32) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	if m.Omni != nil && (m.Omni.LWC || m.Omni.LET) {
+		return fmt.Errorf("method %q: omniquant: lwc and let are trained, which this does not do: want lwc: false, let: false", m.Algorithm)
+	}
+	if NeedsCalibration(m) && len(calibration) == 0 {
+		return fmt.Errorf("method %q: needs calibration sequences", m.Algorithm)
+	}
+	kv, q := c.KVWidth(), c.QueryWidth()
+	for i, s := range [linears][2]int{{q, c.HiddenSize}, {kv, c.HiddenSize}, {kv, c.HiddenSize}, {c.HiddenSize, q}, {c.IntermediateSize, c.HiddenSize}, {c.IntermediateSize, c.HiddenSize}, {c.HiddenSize, c.IntermediateSize}} {
+		if err := m.CheckLinear(linearNames[i], s[0], s[1]); err != nil {
+			return err
+		}
+	}
+	if m.QuaRot != nil {
+		switch {
+		case c.HeadDim&(c.HeadDim-1) != 0:
+			return fmt.Errorf("quarot: head_dim %d: want a power of two", c.HeadDim)
+		case c.AttentionBias || c.OutputBias || c.MLPBias:
+			return fmt.Errorf("quarot: the model has biases, which its rotations do not carry")
+		}
+	}
+	return nil
+}
+
+// loadEnds reads the ends of a checkpoint.
+func loadEnds(c *checkpoint.Checkpoint) (*Ends, error) {
+	var e Ends
+	var err error
+	if e.Embedding, _, err = loadTensor(c, "model.embed_tokens.weight"); err != nil {
+		return nil, err
+	}
+	if e.FinalNorm, _, err = loadTensor(c, "model.norm.weight"); err != nil {
+		return nil, err
+	}
+	if !c.Config.TiedEmbeddings {
+		e.Head, _, err = loadTensor(c, "lm_head.weight")
+	}
+	return &e, err
+}
+
+// block quantizes block k and takes the residual rows through it.
+func (r *run) block(ctx context.Context, k int) (*Block, float64, error) {
+	b, err := loadBlock(r.c, k)
+	if err != nil {
+		return nil, 0, err
+	}
+	if r.rotated != nil {
+		if err := r.rotated.block(b); err != nil {
+			return nil, 0, err
+		}
+	}
+	var loss float64
+	switch {
+	case r.full == nil:
+	case r.m.AWQ != nil:
+		if loss, err = r.awq(ctx, k, b); err != nil {
+			return nil, 0, err
+		}
+	default:
+		l, err := b.layer(r.be, nil)
+		if err != nil {
+			return nil, 0, err
+		}
+		stats, err := r.s.statistics(ctx, k, l, r.full, true)
+		if err != nil {
+			return nil, 0, err
+		}
+		if r.m.Smooth != nil {
+			if err := b.smooth(stats, r.m.Smooth.Alpha); err != nil {
+				return nil, 0, err
+			}
+		}
+		if r.m.Reorder {
+			b.reorder(stats, r.m.Outliers)
+		}
+	}
+	if !r.m.Weight.On() {
+		return b, loss, nil
+	}
+	if r.quant == nil {
+		return b, loss, b.round(r.m)
+	}
+	loss, err = r.gptq(ctx, k, b)
+	return b, loss, err
+}
+
+// smooth divides the norms by SmoothQuant's scales and multiplies the columns
+// of the linear maps that they feed.
+func (b *Block) smooth(stats [4]*quantize.Statistics, alpha float64) error {
+	for n, input := range [2]int{0, 2} {
+		var weights [][]float32
+		for _, i := range fed[input] {
+			weights = append(weights, b.Linears[i].Values)
+		}
+		s, err := quantize.SmoothScales(stats[input].AbsMax, alpha, weights...)
+		if err != nil {
+			return err
+		}
+		quantize.ScaleColumns(b.Norms[n], s, true)
+		for _, w := range weights {
+			quantize.ScaleColumns(w, s, false)
+		}
+	}
+	return nil
+}
+
+// reorder sorts the channels of every input as Atom does.
+func (b *Block) reorder(stats [4]*quantize.Statistics, o *quantize.Outliers) {
+	for i, s := range stats {
+		metric := s.HessianDiagonal()
+		if o != nil && o.Metric == "abs_mean" {
+			metric = s.AbsMean
+		}
+		b.Order[i] = quantize.ReorderIndex(metric)
+	}
+	b.permute(b.Order)
+}
+
+// permute gathers columns by the orders of the inputs, and the rows of gate and
+// up by that of down's.
+func (b *Block) permute(order [4][]int32) {
+	for i := range b.Linears {
+		l := &b.Linears[i]
+		v := make([]float32, len(l.Values))
+		quantize.GatherColumns(v, l.Values, order[inputOf[i]])
+		if i == gate || i == up {
+			w := make([]float32, len(v))
+			quantize.GatherRows(w, v, l.In, order[3])
+			v = w
+			if l.Bias != nil {
+				bias := make([]float32, l.Out)
+				quantize.GatherRows(bias, l.Bias, 1, order[3])
+				l.Bias = bias
+			}
+		}
+		l.Values = v
+	}
+}
+
+// round quantizes all linear maps to nearest.
+func (b *Block) round(m quantize.Method) error {
+	x, _ := m.WeightMixed()
+	for i := range b.Linears {
+		l := &b.Linears[i]
+		var err error
+		if l.Body, l.Outlier, err = x.Quantize(l.Values, l.Out, l.In); err == nil {
+			err = l.settle()
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", linearNames[i], err)
+		}
+	}
+	return nil
+}
+
+// gptq quantizes the block by GPTQ on the inputs that the quantized blocks
+// before it give, one Hessian at a time, and takes these inputs through it.
+func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err error) {
+	g, damp, _ := r.m.GPTQSettings()
+	g.MatMul = r.matMul
+	l, err := b.layer(r.be, b.calibrationHooks(r.m, r.config))
+	if err != nil {
+		return 0, err
+	}
+	quantized := l
+	for input, maps := range fed {
+		n := b.Linears[maps[0]].In
+		pass := l
+		if r.m.GPTQ.TrueSequential {
+			pass = quantized
+		}
+		h, err := r.s.hessian(ctx, k, pass, r.quant, input, n)
+		if err != nil {
+			return 0, err
+		}
+		f, err := h.Factor(damp, r.m.GPTQ.ActOrder)
+		if err != nil {
+			return 0, fmt.Errorf("input of %s: %w", inputNames[input], err)
+		}
+		for _, i := range maps {
+			lin := &b.Linears[i]
+			res, err := g.Quantize(lin.Values, lin.Out, lin.In, f)
+			if err != nil {
+				return 0, fmt.Errorf("%s: %w", linearNames[i], err)
+			}
+			loss += res.Loss
+			lin.Values, lin.Body, lin.Outlier = res.Weight, res.Body, res.Outlier
+			if err := lin.settle(); err != nil {
+				return 0, err
+			}
+			if of(&quantized, i).Weight, err = newWeight(r.be, lin.Values, lin.Out, lin.In); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return loss, r.s.run(ctx, k, quantized, r.quant, true)
+}
+
+// matMul is a product of GPTQ on the backend.
+func (r *run) matMul(dst, a, b []float32, m, n, k int) {
+	w, err := newWeight(r.be, b, n, k)
+	if err == nil {
+		err = r.s.multiply(dst, a, w, m)
+	}
+	if err != nil { // of an allocation on the host
+		panic(fmt.Sprintf("quantise: product of %d x %d x %d: %v", m, n, k, err))
+	}
+}
+
+// assembly is the Sink that makes a model on a backend.
+type assembly struct {
+	m      quantize.Method
+	be     backend.Backend
+	config checkpoint.Config
+	parts  decoder.Parts
+}
+
+func (a *assembly) Ends(c checkpoint.Config, e *Ends) (err error) {
+	a.config = c
+	if a.parts.Embedding, err = newWeight(a.be, e.Embedding, c.VocabSize, c.HiddenSize); err != nil {
+		return err
+	}
+	if e.Head != nil {
+		if a.parts.Head, err = newWeight(a.be, e.Head, c.VocabSize, c.HiddenSize); err != nil {
+			return err
+		}
+	}
+	a.parts.FinalNorm, err = a.be.NewVector(e.FinalNorm)
+	return err
+}
+
+func (a *assembly) Block(_ int, b *Block) error {
+	l, err := b.Layer(a.be, a.m, a.config)
+	a.parts.Layers = append(a.parts.Layers, l)
+	return err
+}
+
+func (a *assembly) model() (*decoder.Model, error) {
+	return decoder.Assemble(a.config, a.be, a.parts)
+}
+
+// Model is Quantize to a model on the backend, ready to run.
+func Model(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, m quantize.Method, calibration [][]int32, o Options) (*decoder.Model, quantize.Method, error) {
+	a := &assembly{m: m, be: be}
+	m, err := Quantize(ctx, c, be, m, calibration, o, a)
+	if err != nil {
+		return nil, m, err
+	}
+	model, err := a.model()
+	return model, m, err
+}

@@ -1,0 +1,378 @@
+package decoder
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"splitbench/models/backend/cpu"
+	"splitbench/models/checkpoint"
+)
+
+var (
+	_ Arithmetic[float32] = (*cpu.Backend)(nil)
+	_ Arithmetic[float32] = Plain[float32]{}
+)
+
+// TestBackwardForward compares the forward pass of training, block by block
+// and as a whole, with the one that scores.
+func TestBackwardForward(t *testing.T) {
+	for _, name := range []string{"llama2-mha", "llama31-gqa", "llama-tied-linear-bias", "qwen2-untied", "qwen2-swa", "qwen2-yarn", "phi3-partial", "phi3-longrope", "mistral-nemo"} {
+		t.Run(name, func(t *testing.T) {
+			dir := shared(t, "golden", "models", name)
+			m := load(t, dir, cpu.Options{})
+			g := openGolden(t, dir, 0)
+			be := m.Backend.(*cpu.Backend)
+			n, err := NewNetwork[float32](m.Config, be)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := ModelValuesOf(m.source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var x []float32
+			worst := 0.0
+			var ids []int32 // the longest
+			for i := range 4 {
+				if s := g.ids(t, i); len(s) > len(ids) {
+					ids = s
+				}
+			}
+			_, logits, _ := forward(t, m, ids, nil, func(k int, h []float32, _ int) {
+				if k == 0 {
+					x = h
+					return
+				}
+				// Each block from the rows of the other pass: deviations do not add up.
+				y := make([]float32, len(x))
+				if err := n.Blocks[k-1].Forward(y, x, []int{len(ids)}, w.Blocks[k-1], new(Tape[float32])); err != nil {
+					t.Fatal(err)
+				}
+				for i := range h {
+					d := math.Abs(float64(h[i]-y[i])) / max(1, math.Abs(float64(h[i])))
+					worst = max(worst, d)
+				}
+				x = h
+			})
+			if worst > 1e-5 {
+				t.Errorf("a block differs by %.2g", worst)
+			}
+			var want float64
+			for r, id := range ids[1:] {
+				row := logits[r*m.Config.VocabSize:][:m.Config.VocabSize]
+				var sum float64
+				for _, v := range row {
+					sum += math.Exp(float64(v))
+				}
+				want += math.Log(sum) - float64(row[id])
+			}
+			if m.rope.long != nil && len(ids) > m.rope.limit && len(ids)-1 <= m.rope.limit {
+				return // without its last token the sequence has other rotations
+			}
+			have, err := n.Loss(w, nil, [][]int32{ids})
+			t.Logf("%d positions, largest deviation of a block %.2g", len(ids), worst)
+			if want /= float64(len(ids) - 1); err != nil || math.Abs(have-want) > 1e-5 {
+				t.Errorf("loss %v, expected %v (%v)", have, want, err)
+			}
+		})
+	}
+}
+
+// toy is a small configuration that has everything: grouped queries, biases,
+// partial rotation, a window, head width apart from the hidden size.
+func toy(tied bool) checkpoint.Config {
+	return checkpoint.Config{
+		HiddenSize: 12, IntermediateSize: 10, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 4, VocabSize: 11, MaxPositions: 64,
+		NormEpsilon: 1e-5, TiedEmbeddings: tied, AttentionBias: true, OutputBias: true, MLPBias: true,
+		Windows: []int{0, 3}, Rope: checkpoint.RopeConfig{Type: "default", Theta: 100},
+	}
+}
+
+func toyValues[T Real](c checkpoint.Config, seed uint64) *ModelValues[T] {
+	r := rand.New(rand.NewPCG(seed, 1))
+	random := func(n int, mean, deviation float64) []T {
+		x := make([]T, n)
+		for i := range x {
+			x[i] = T(mean + deviation*r.NormFloat64())
+		}
+		return x
+	}
+	v := &ModelValues[T]{Embedding: random(c.VocabSize*c.HiddenSize, 0, 1), FinalNorm: random(c.HiddenSize, 1, 0.2)}
+	for range c.Layers {
+		b := &BlockValues[T]{AttentionNorm: random(c.HiddenSize, 1, 0.2), MLPNorm: random(c.HiddenSize, 1, 0.2)}
+		for i, l := range b.linearValues() {
+			out, in := shapeOf(c, linears[i].name)
+			*l = LinearValues[T]{random(out*in, 0, 0.5), random(out, 0, 0.3)}
+		}
+		v.Blocks = append(v.Blocks, b)
+	}
+	if !c.TiedEmbeddings {
+		v.Head = random(c.VocabSize*c.HiddenSize, 0, 0.5)
+	}
+	return v
+}
+
+var toySequences = [][]int32{{1, 5, 3, 5, 9, 0, 2}, {4, 4}, {7, 10, 6, 1, 1, 8}}
+
+// TestGradients compares every gradient with a central difference in float64.
+func TestGradients(t *testing.T) {
+	for _, tied := range []bool{false, true} {
+		c := toy(tied)
+		n, err := NewNetwork[float64](c, Plain[float64]{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := toyValues[float64](c, 5)
+		g := w.Like()
+		if _, err := n.Loss(w, g, toySequences); err != nil {
+			t.Fatal(err)
+		}
+		gradients := map[string][]float64{}
+		g.Each(func(name string, v []float64) { gradients[name] = v })
+		count := 0
+		w.Each(func(name string, v []float64) {
+			for i := range v {
+				const h = 1e-5
+				start := v[i]
+				at := func(x float64) float64 {
+					v[i] = x
+					l, err := n.Loss(w, nil, toySequences)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return l
+				}
+				want := (at(start+h) - at(start-h)) / (2 * h)
+				v[i] = start
+				if have := gradients[name][i]; math.Abs(have-want) > 1e-7*max(1, math.Abs(want)) {
+					t.Fatalf("tied %v: gradient of %s[%d] is %v, expected %v", tied, name, i, have, want)
+				}
+				count++
+			}
+		})
+		if count < 1500 {
+			t.Errorf("only %d gradients were compared", count)
+		}
+	}
+}
+
+// TestGradientsOfBackend compares the float32 gradients on the kernels with
+// those in float64, and their bits between numbers of workers. The sequences
+// are longer than the rows that attention takes at a time.
+func TestGradientsOfBackend(t *testing.T) {
+	c := toy(false)
+	r := rand.New(rand.NewPCG(1, 2))
+	var sequences [][]int32
+	for _, n := range []int{150, 33, 2} {
+		s := make([]int32, n)
+		for i := range s {
+			s[i] = int32(r.IntN(c.VocabSize))
+		}
+		sequences = append(sequences, s)
+	}
+	exact, err := NewNetwork[float64](c, Plain[float64]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w64 := toyValues[float64](c, 6)
+	w := toyValues[float32](c, 6)
+	g64 := w64.Like()
+	want, err := exact.Loss(w64, g64, sequences)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gradients := map[string][]float64{}
+	g64.Each(func(name string, v []float64) { gradients[name] = v })
+	first := map[string][]float32{}
+	for _, workers := range []int{1, 2, 3} {
+		be, err := cpu.New(cpu.Options{Workers: workers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer be.Close()
+		n, err := NewNetwork[float32](c, be)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // once more on used memory
+			g := w.Like()
+			loss, err := n.Loss(w, g, sequences)
+			if err != nil || math.Abs(loss-want) > 1e-6 {
+				t.Fatalf("loss %v, expected %v (%v)", loss, want, err)
+			}
+			g.Each(func(name string, v []float32) {
+				if first[name] == nil {
+					first[name] = v
+				} else if !slices.Equal(first[name], v) {
+					t.Fatalf("%d workers give other bits in %s", workers, name)
+				}
+				var norm, off float64
+				for i, x := range gradients[name] {
+					norm += x * x
+					off += (float64(v[i]) - x) * (float64(v[i]) - x)
+				}
+				if math.Sqrt(off) > 2e-5*math.Sqrt(norm)+1e-8 {
+					t.Errorf("gradient of %s is off by %.2g of %.2g", name, math.Sqrt(off), math.Sqrt(norm))
+				}
+			})
+		}
+	}
+}
+
+// scaled is an alteration with a known gradient.
+type scaled struct{ by float64 }
+
+func (s scaled) Forward(site Site, y, x []float64, rows, cols int) error {
+	for i, v := range x {
+		y[i] = v*s.by + float64(site)*math.Sin(v)/9
+	}
+	return nil
+}
+
+func (s scaled) Backward(site Site, d, x []float64, rows, cols int) error {
+	for i, v := range x {
+		d[i] *= s.by + float64(site)*math.Cos(v)/9
+	}
+	return nil
+}
+
+// TestAlteration checks gradients through altered activations.
+func TestAlteration(t *testing.T) {
+	c := toy(false)
+	n, err := NewNetwork[float64](c, Plain[float64]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := n.Blocks[1]
+	b.Alteration = scaled{0.9}
+	w := toyValues[float64](c, 8).Blocks[1]
+	r := rand.New(rand.NewPCG(9, 9))
+	lengths := []int{5, 3}
+	x, k := make([]float64, 8*c.HiddenSize), make([]float64, 8*c.HiddenSize)
+	for i := range x {
+		x[i], k[i] = r.NormFloat64(), r.NormFloat64()
+	}
+	var tape Tape[float64]
+	loss := func() float64 {
+		y := make([]float64, len(x))
+		if err := b.Forward(y, x, lengths, w, &tape); err != nil {
+			t.Fatal(err)
+		}
+		var sum float64
+		for i, v := range y {
+			sum += v * k[i]
+		}
+		return sum
+	}
+	loss()
+	g, dx := w.Like(), make([]float64, len(x))
+	if err := b.Backward(dx, k, w, g, &tape); err != nil {
+		t.Fatal(err)
+	}
+	compare := func(name string, v, g []float64) {
+		for i := range v {
+			const h = 1e-5
+			start := v[i]
+			v[i] = start + h
+			up := loss()
+			v[i] = start - h
+			want := (up - loss()) / (2 * h)
+			v[i] = start
+			if math.Abs(g[i]-want) > 1e-6*max(1, math.Abs(want)) {
+				t.Fatalf("gradient of %s[%d] is %v, expected %v", name, i, g[i], want)
+			}
+		}
+	}
+	compare("the input", x, dx)
+	var gradients [][]float64
+	g.Each(func(_ string, v []float64) { gradients = append(gradients, v) })
+	w.Each(func(name string, v []float64) { compare(name, v, gradients[0]); gradients = gradients[1:] })
+}
+
+// TestAdamW compares two steps with values worked out by hand: the first is
+// rate*g/(|g|+epsilon).
+func TestAdamW(t *testing.T) {
+	a := NewAdamW[float64]()
+	x := []float64{1, -2, 3}
+	a.Begin()
+	a.Update("x", x, []float64{0.5, -1e-8, 0}, 0.1)
+	want := []float64{1 - 0.1*0.5/(0.5+1e-8), -2 + 0.1*0.5, 3}
+	for i := range x {
+		if math.Abs(x[i]-want[i]) > 1e-12 {
+			t.Errorf("step 1: %v, expected %v", x, want)
+		}
+	}
+	a.Begin()
+	a.Update("x", x, []float64{-0.25, 0, 0}, 0.1)
+	m, v := 0.9*0.05-0.1*0.25, 0.999*0.00025+0.001*0.0625
+	next := want[0] - 0.1*(m/(1-0.81))/(math.Sqrt(v/(1-0.998001))+1e-8)
+	if math.Abs(x[0]-next) > 1e-12 {
+		t.Errorf("step 2: %v, expected %v", x[0], next)
+	}
+	decay := NewAdamW[float64]()
+	decay.Decay = 0.5
+	decay.Begin()
+	y := []float64{2}
+	decay.Update("y", y, []float64{0}, 0.1)
+	if y[0] != 1.9 {
+		t.Errorf("decay alone gives %v, expected 1.9", y[0])
+	}
+}
+
+// TestBackwardRefuses checks that bad input is an error.
+func TestBackwardRefuses(t *testing.T) {
+	c := toy(false)
+	n, err := NewNetwork[float64](c, Plain[float64]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := toyValues[float64](c, 1)
+	for _, s := range [][][]int32{nil, {{1}}, {{1, 11}}, {{-1, 1}}} {
+		if _, err := n.Loss(w, nil, s); err == nil {
+			t.Errorf("no error for the sequences %v", s)
+		}
+	}
+	w.Blocks[0].Up.Weight = w.Blocks[0].Up.Weight[1:]
+	if _, err := n.Loss(w, nil, toySequences); err == nil {
+		t.Error("no error for a short weight")
+	}
+	if _, err := NewBlock[float64](c, 3, Plain[float64]{}); err == nil {
+		t.Error("no error for a block that is not there")
+	}
+}
+
+// BenchmarkLoss measures a training step of a small model less the optimiser.
+func BenchmarkLoss(b *testing.B) {
+	c := checkpoint.Config{HiddenSize: 192, IntermediateSize: 512, Layers: 8, Heads: 6, KVHeads: 2, HeadDim: 32, VocabSize: 2048, MaxPositions: 256,
+		NormEpsilon: 1e-5, Rope: checkpoint.RopeConfig{Type: "default", Theta: 10000}}
+	be, err := cpu.New(cpu.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer be.Close()
+	n, err := NewNetwork[float32](c, be)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := toyValues[float32](c, 1)
+	g := w.Like()
+	var sequences [][]int32
+	for range 4 {
+		s := make([]int32, 257)
+		for i := range s {
+			s[i] = int32(i * 7 % c.VocabSize)
+		}
+		sequences = append(sequences, s)
+	}
+	for b.Loop() {
+		if _, err := n.Loss(w, g, sequences); err != nil {
+			b.Fatal(err)
+		}
+	}
+	perToken := 6 * float64(c.Layers*(c.HiddenSize*(2*c.QueryWidth()+2*c.KVWidth()+3*c.IntermediateSize))+c.VocabSize*c.HiddenSize)
+	tokens := 4 * 256 * float64(b.N)
+	b.ReportMetric(tokens/b.Elapsed().Seconds(), "tokens/s")
+	b.ReportMetric(perToken*tokens/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}

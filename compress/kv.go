@@ -53,11 +53,16 @@ type KVCodec struct {
 
 const kvMagic = 0xA2
 
+// kvNames name the two matrices of a layer in errors, in their order.
+var kvNames = [...]string{"keys", "values"}
+
 // maxKVLayers bounds the layers of a message.
 const maxKVLayers = 1 << 16
 
 // NewKVCodec returns a codec with the given options (Tables is not used) and
-// tables, nil for those built in.
+// tables, nil for those built in, which must not change as long as the codec is
+// used. It fails on options that are not valid and on tables that are missing for
+// the keys or the values of a layer.
 func NewKVCodec(o Options, t *KVTables) (*KVCodec, error) {
 	r, err := o.reading()
 	if err != nil {
@@ -147,7 +152,7 @@ func (c *KVCodec) Encode(dst []byte, kv KV) ([]byte, Parts, error) {
 		}
 		for k, m := range []Matrix{kv.Keys[i], kv.Values[i]} {
 			if err := s.quantised.quantise(m, &c.reading); err != nil {
-				return dst, Parts{}, fmt.Errorf("layer %d: %w", i+1, err)
+				return dst, Parts{}, fmt.Errorf("layer %d, %s: %w", i+1, kvNames[k], err)
 			}
 			var flags byte
 			var p Parts
@@ -216,22 +221,31 @@ func parseKVHeader(b []byte) (h kvHeader, err error) {
 	return h, nil
 }
 
+// openKV parses the header of msg, which must be one whole message and no more,
+// compares the checksum and returns the bodies.
+func openKV(msg []byte) (h kvHeader, bodies []byte, err error) {
+	if h, err = parseKVHeader(msg); err != nil {
+		return h, nil, err
+	}
+	if n := h.total(); n != len(msg) {
+		return h, nil, messageError("%d bytes after the end of the message", len(msg)-n)
+	}
+	at := h.size + h.bodies
+	if want, got := binary.LittleEndian.Uint32(msg[at:]), crc32.Checksum(msg[:at], castagnoli); want != got {
+		return h, nil, messageError("checksum %08x, expected %08x", got, want)
+	}
+	return h, msg[h.size:at], nil
+}
+
 // Decode restores a message. The matrices share one block of memory that belongs
 // to the caller. Errors about the message wrap [ErrMessage].
 func (c *KVCodec) Decode(msg []byte) (KV, error) { return c.decode(msg, MaxValues) }
 
 // decode restores a message of at most limit values.
 func (c *KVCodec) decode(msg []byte, limit int) (KV, error) {
-	h, err := parseKVHeader(msg)
+	h, bodies, err := openKV(msg)
 	if err != nil {
 		return KV{}, err
-	}
-	if n := h.total(); n != len(msg) {
-		return KV{}, messageError("%d bytes after the end of the message", len(msg)-n)
-	}
-	at := h.size + h.bodies
-	if want, got := binary.LittleEndian.Uint32(msg[at:]), crc32.Checksum(msg[:at], castagnoli); want != got {
-		return KV{}, messageError("checksum %08x, expected %08x", got, want)
 	}
 	if h.trained != (c.tables != nil) || h.id != c.id {
 		return KV{}, messageError("made with tables %04x (trained: %v), the receiver has %04x (trained: %v)", h.id, h.trained, c.id, c.tables != nil)
@@ -239,7 +253,11 @@ func (c *KVCodec) decode(msg []byte, limit int) (KV, error) {
 	if 2*h.layers*h.rows*h.width > limit {
 		return KV{}, messageError("keys and values of %d layers, %d x %d each, expected at most %d values", h.layers, h.rows, h.width, limit)
 	}
-	in := parser{b: msg[h.size:at]}
+	// Before memory is taken: the tables have that many layers, of that width.
+	if _, err := c.tables.of(h.layers-1, h.width); err != nil {
+		return KV{}, messageError("%w", err)
+	}
+	in := parser{b: bodies}
 	// Every matrix takes at least three bytes, and a byte per row.
 	if each := 2 + max(1, h.rows); h.bodies < 2*h.layers*2 || h.rows > 0 && h.bodies/each < 2*h.layers {
 		return KV{}, messageError("%d bytes for the keys and values of %d layers and %d rows", h.bodies, h.layers, h.rows)
@@ -269,7 +287,7 @@ func (c *KVCodec) decode(msg []byte, limit int) (KV, error) {
 			}
 			place := (2*i + k) * size
 			if *m, err = b.decode(memory[place:place+size:place+size], in.take(int(n))); err != nil {
-				return KV{}, messageError("layer %d, %s: %w", i+1, [...]string{"keys", "values"}[k], err)
+				return KV{}, messageError("layer %d, %s: %w", i+1, kvNames[k], err)
 			}
 		}
 	}

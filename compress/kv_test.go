@@ -324,4 +324,16 @@ func TestKVAllocation(t *testing.T) {
 			t.Errorf("%s takes %d bytes of memory", b, n)
 		}
 	}
+	// Tables for 24 columns, a message of 2^24.
+	tables := trainOn(t, trainingRows(64, 24, 1), DefaultOptions())
+	c = mustKV(t, DefaultOptions(), &KVTables{Keys: []*Tables{tables}, Values: []*Tables{tables}})
+	b := binary.LittleEndian.AppendUint16([]byte{kvMagic, 1}, c.id)
+	msg := sealTables(append(b, unhex(t, "01 01 80808008 00 06 000100 000100")...))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err := c.Decode(msg)
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, ErrMessage) || n > 1<<20 {
+		t.Errorf("a message of another width takes %d bytes of memory: %v", n, err)
+	}
 }

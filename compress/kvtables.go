@@ -71,7 +71,7 @@ func parseKVTables(b []byte) (*KVTables, error) {
 	t := new(KVTables)
 	for i := range int(layers) {
 		for k, list := range []*[]*Tables{&t.Keys, &t.Values} {
-			what := [...]string{"keys", "values"}[k]
+			what := kvNames[k]
 			n := in.uvarint()
 			if in.bad || n > uint64(len(in.b)) {
 				return nil, fmt.Errorf("%s of layer %d are cut short", what, i+1)
@@ -117,16 +117,9 @@ func IsKV(b []byte) bool { return len(b) > 0 && b[0] == kvMagic }
 // InspectKV describes one whole message of keys and values. It checks the length
 // and the checksum, not the bodies.
 func InspectKV(msg []byte) (KVInfo, error) {
-	h, err := parseKVHeader(msg)
+	h, _, err := openKV(msg)
 	if err != nil {
 		return KVInfo{}, err
-	}
-	if n := h.total(); n != len(msg) {
-		return KVInfo{}, messageError("%d bytes after the end of the message", len(msg)-n)
-	}
-	at := h.size + h.bodies
-	if want, got := binary.LittleEndian.Uint32(msg[at:]), crc32.Checksum(msg[:at], castagnoli); want != got {
-		return KVInfo{}, messageError("checksum %08x, expected %08x", got, want)
 	}
 	info := KVInfo{
 		Codec: "split1 kv", Layers: h.layers, Rows: h.rows, Cols: h.width, Position: h.position,

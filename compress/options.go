@@ -9,7 +9,7 @@ import (
 
 // Options are the readings of TS and TAB-Q (arXiv 2511.04002, Eq. 4 to 7 and
 // Algorithm 1). The zero value is not valid; start from [DefaultOptions].
-// The readings apply to the codecs "literal" and "packed"; "raw16" ignores them.
+// The codecs "literal", "packed" and "split1" follow them; "raw16" ignores them all.
 type Options struct {
 	// Threshold is tau of Eq. 4, compared in float32: a value is above it unless
 	// |x| < tau. Zero or less puts every value above, +Inf only those that are
@@ -54,7 +54,7 @@ type Options struct {
 	AboveType string `json:"above_type"`
 	// SparseIndex is the width of the sparse matrix's indices: "compact" (uint32
 	// row pointers, uint16 columns up to 65536 columns and uint32 beyond) or
-	// "torch" (int64 for both).
+	// "torch" (int64 for both). "split1" has neither and ignores it.
 	SparseIndex string `json:"sparse_index"`
 	// ScaleType is "float16" (the scale is rounded to float16 before it is used,
 	// unless that gives zero, a subnormal or infinity: such a row keeps its
@@ -71,7 +71,8 @@ type Options struct {
 	Lanes int `json:"lanes"`
 	// Restore says what a code stands for: "center" (code times scale, Eq. 7) or
 	// "centroid" (the mean of the training values with that code, from the
-	// tables). Only the former restores what the paper's quantiser does.
+	// tables; that of the bin where they hold none, as those built in and those of a
+	// [Session]). Only the former restores what the paper's quantiser does.
 	Restore string `json:"restore"`
 }
 

@@ -21,7 +21,7 @@ type Session struct {
 }
 
 // NewSession returns a session that begins with the tables of o, or those built
-// in.
+// in. It fails on options that are not valid.
 func NewSession(o Options) (*Session, error) {
 	r, err := o.reading()
 	if err != nil {

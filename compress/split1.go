@@ -126,7 +126,7 @@ func (s *scratch) appendBody(dst []byte, t *Tables, r *reading) ([]byte, byte, P
 			continue
 		}
 		sec, _ := t.of(int(b))
-		class := sec.tokenClass(statistic(uint32(q.sum[row]), q.Cols))
+		class := sec.tokenClass(statistic(q.sum[row], q.Cols))
 		s.classes[row] = uint8(class)
 		expected += uint64(q.Cols) * uint64(sec.rate[class])
 		coded++
@@ -146,9 +146,7 @@ func (s *scratch) appendBody(dst []byte, t *Tables, r *reading) ([]byte, byte, P
 	flags := byte(q.aboveType) | form<<split1SparseBits
 	parts.Sparse = len(dst) - start
 	start = len(dst)
-	switch {
-	case coded == 0:
-	default:
+	if coded > 0 {
 		lanes := r.lanes
 		if lanes == 0 {
 			lanes = lanesBySize(expected/64, q.Cols)
@@ -217,7 +215,7 @@ type start struct {
 	used   int // symbols
 }
 
-// pushStart codes the end of a row as start rounds, the last step of at most the
+// push codes the end of a row as start rounds, the last step of at most the
 // given rounds, and leaves the states ready for the other rounds. It reports
 // false when a state came out too large for that.
 func (s *start) push(m *laneModel, states []uint32, symbols, class []byte, limit int) bool {

@@ -238,11 +238,11 @@ func TestStartOverflow(t *testing.T) {
 		symbols = append(symbols, tail...)
 		x := Matrix{1, len(symbols), make([]float32, len(symbols))}
 		codes := make([]int16, len(symbols))
-		sum := uint32(0)
+		sum := uint64(0)
 		for i, sym := range symbols {
 			codes[i] = int16(sym) - 1<<q
 			x.Data[i] = float32(codes[i])
-			sum += uint32(max(codes[i], -codes[i]))
+			sum += uint64(max(codes[i], -codes[i]))
 		}
 		if got := sec.tokenClass(statistic(sum, len(codes))); got != class || slices.Min(codes) != 1-1<<q {
 			t.Fatalf("%d lanes: class %d", lanes, got)

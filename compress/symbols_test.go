@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -19,6 +21,9 @@ func TestSymbolStream(t *testing.T) {
 	want := unhex(t, "78 03 00 01 03 ab0a00 5505 42b50600")
 	if !bytes.Equal(got, want) {
 		t.Fatalf("stream %x, want %x", got, want)
+	}
+	if b, err := os.ReadFile("FORMAT.md"); err != nil || !strings.Contains(string(b), "1, 3, 1 are `03 00 01 03 ab0a005505 42b50600`") {
+		t.Errorf("FORMAT.md lacks the stream (%v)", err)
 	}
 	out, err := DecodeSymbols(nil, want[1:])
 	if err != nil || !bytes.Equal(out, []byte{1, 3, 1}) {

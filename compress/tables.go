@@ -285,8 +285,8 @@ func (s *sample) add(q *Quantised, m *Matrix) {
 }
 
 // statistic returns the row statistic of a sum of magnitudes.
-func statistic(sum uint32, cols int) uint32 {
-	return uint32(uint64(sum) * statisticScale / uint64(max(cols, 1)))
+func statistic(sum uint64, cols int) uint32 {
+	return uint32(sum * statisticScale / uint64(max(cols, 1)))
 }
 
 // minTrainingRows is how many rows make a token class.
@@ -322,9 +322,9 @@ func (s *sample) tables() (*Tables, error) {
 		}
 		stats := make([]uint32, len(rows))
 		for i, r := range rows {
-			var sum uint32
+			var sum uint64
 			for _, c := range s.codes[r*s.cols : (r+1)*s.cols] {
-				sum += uint32(max(int32(c), -int32(c)))
+				sum += uint64(max(int32(c), -int32(c)))
 			}
 			stats[i] = statistic(sum, s.cols)
 		}
@@ -508,7 +508,9 @@ type Trainer struct {
 }
 
 // NewTrainer returns a trainer for matrices of cols columns that go through the
-// quantiser with the given options.
+// quantiser with the given options. It fails on options that are not valid, of
+// which Tables, Lanes and Restore do not act here, and on less than 1 or more than
+// 131072 columns.
 func NewTrainer(cols int, o Options) (*Trainer, error) {
 	r, err := o.reading()
 	if err != nil {
@@ -520,7 +522,8 @@ func NewTrainer(cols int, o Options) (*Trainer, error) {
 	return &Trainer{reading: r, sample: newSample(cols)}, nil
 }
 
-// Add takes in the rows of m. Rows are left out once 64 MiB are kept, a byte per
+// Add takes in the rows of m; it keeps nothing of m's memory. It fails on another
+// number of columns and where [Quantise] does. Rows are left out once 64 MiB are kept, a byte per
 // value and 129 per row; Rows says how many were taken.
 func (t *Trainer) Add(m Matrix) error {
 	if m.Cols != t.sample.cols {
@@ -537,7 +540,7 @@ func (t *Trainer) Add(m Matrix) error {
 func (t *Trainer) Rows() int { return t.sample.rows }
 
 // Tables returns tables for what was added. The same rows in the same order give
-// the same tables.
+// the same tables. It fails when no row had a code.
 func (t *Trainer) Tables() (*Tables, error) { return t.sample.tables() }
 
 // The file of tables: "SBT", version, body, CRC-32C over all before it.

@@ -300,7 +300,7 @@ func TestCanonicalSplit1(t *testing.T) {
 		t.Fatal(err)
 	}
 	const readings = `{"boundary":{"above_type":"exact","codec":"split1","comparison":"floor","delta":0.2,"granularity":"per_token",%s"lanes":0,"lower_bound":3,"max_activation_bits":4,` +
-		`"restore":"center","scale_type":"float16","search":"tabq","sparse_index":"compact","stop_rule":"last_ok",%s"tau":{"quantile":0.999}}`
+		`"restore":"center","scale_type":"float16","search":"tabq","stop_rule":"last_ok",%s"tau":{"quantile":0.999}}`
 	for _, test := range []struct {
 		extra      map[string]string
 		kv, tables string

@@ -78,6 +78,9 @@ func quantising(c *Cell) bool { return c.Method.Boundary.Codec != "raw16" }
 // split1 is the codec with static tables; the keys for them act only there.
 func split1(c *Cell) bool { return c.Method.Boundary.Codec == "split1" }
 
+// indexed says whether values above the threshold travel as a sparse matrix with indices of a chosen width.
+func indexed(c *Cell) bool { return quantising(c) && !split1(c) }
+
 // sendsKV says whether keys and values may cross the boundary.
 func sendsKV(c *Cell) bool { return c.Method.IncludeKV && c.Method.MaxTokens > 0 }
 
@@ -238,7 +241,7 @@ var boundaryKeys = []*key{
 	{name: "above_type", shape: choice, choices: []string{"exact", "float16", "bfloat16", "float32"}, def: "exact", axis: "above_type", needs: boundaryMethod, when: quantising,
 		ref: func(c *Cell) any { return &c.Method.Boundary.AboveType },
 		doc: "Type of the values at or above the threshold; exact is the smallest that holds all of a message bit for bit."},
-	{name: "sparse_index", shape: choice, choices: []string{"compact", "torch"}, def: "compact", axis: "sparse_index", needs: boundaryMethod, when: quantising,
+	{name: "sparse_index", shape: choice, choices: []string{"compact", "torch"}, def: "compact", axis: "sparse_index", needs: boundaryMethod, when: indexed,
 		ref: func(c *Cell) any { return &c.Method.Boundary.SparseIndex },
 		doc: "Widths of the sparse part's indices: compact is u32 row pointers and u16 columns, torch int64 for both."},
 	{name: "scale_type", shape: choice, choices: []string{"float16", "float32"}, def: "float16", axis: "scale_type", needs: boundaryMethod, when: quantising,

@@ -75,7 +75,7 @@ func quantiserFlags(c *cobra.Command, o *compress.Options) {
 	fl.IntVar(&o.LowerBound, "lower-bound", o.LowerBound, "smallest width tried, in magnitude bits")
 	fl.StringVar(&o.Granularity, "granularity", o.Granularity, "one width per_token or per_tensor")
 	fl.StringVar(&o.AboveType, "above-type", o.AboveType, "type of exact values: exact, float16, bfloat16 or float32")
-	fl.StringVar(&o.SparseIndex, "sparse-index", o.SparseIndex, "index widths of the sparse part: compact or torch")
+	fl.StringVar(&o.SparseIndex, "sparse-index", o.SparseIndex, "literal, packed: index widths of the sparse part, compact or torch")
 	fl.StringVar(&o.ScaleType, "scale-type", o.ScaleType, "type of scales: float16 or float32")
 	fl.IntVar(&o.Lanes, "lanes", o.Lanes, "split1: interleaved states of the coder, 1, 2, 4, ..., 64 or 96; 0 chooses by size")
 }
@@ -110,6 +110,9 @@ the codec split1, or one per token with --per-row.`,
 			}
 			if o.Restore == "centroid" && tables == "" {
 				return usagef("--restore centroid needs --tables, which hold the centroids")
+			}
+			if codec == split1Name && cmd.Flags().Changed("sparse-index") {
+				return usagef("--sparse-index has no meaning for codec %s, expected it with --codec literal or packed", codec)
 			}
 			sendsKV := cmd.Flags().Changed("kv")
 			if err := o.Validate(); err != nil {
@@ -229,15 +232,12 @@ type tablesFile struct {
 	kv     *compress.KVTables
 }
 
-// maxTables bounds a file of tables in bytes.
-const maxTables = 64 << 20
-
 // openTables reads a file made by codec train; no path is no file.
 func openTables(path string) (t tablesFile, err error) {
 	if path == "" {
 		return t, nil
 	}
-	b, err := exec.ReadBounded(path, maxTables)
+	b, err := exec.ReadBounded(path, exec.MaxTables)
 	if err != nil {
 		return t, fmt.Errorf("%s: %w", path, err)
 	}
@@ -308,13 +308,7 @@ func matrixOf(path string, f *checkpoint.File, name string) (compress.Matrix, er
 	if err != nil {
 		return compress.Matrix{}, err
 	}
-	rows, cols := 1, 1
-	if n := len(t.Shape); n > 0 {
-		cols = t.Shape[n-1]
-		for _, d := range t.Shape[:n-1] {
-			rows *= d
-		}
-	}
+	rows, cols := t.Matrix()
 	return compress.Matrix{Rows: rows, Cols: cols, Data: v}, nil
 }
 
@@ -499,6 +493,9 @@ messages. Of messages made with trained tables, --tables shows all parts.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if b, err := peek(args[0], 3); err == nil && isTables(b) {
+				if tables != "" {
+					return usagef("%s holds tables, expected --tables beside messages alone", args[0])
+				}
 				t, err := openTables(args[0])
 				if err != nil {
 					return err
@@ -532,8 +529,8 @@ func peek(path string, n int) ([]byte, error) {
 	return b, err
 }
 
-// inspectMessages describes the messages of a file, which are all of one kind in
-// the table.
+// inspectMessages describes the messages of a file, which in the table are all of
+// one codec.
 func inspectMessages(s streams, path string, t *compress.Tables, asJSON bool) error {
 	p := newPrinter(s.out)
 	var sum compress.Parts
@@ -543,8 +540,13 @@ func inspectMessages(s streams, path string, t *compress.Tables, asJSON bool) er
 	err := messages(path, func(i int, msg []byte) error {
 		if compress.IsKV(msg) {
 			info, err := compress.InspectKV(msg)
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case asJSON:
+				return p.print(info)
+			case n > 0:
+				return fmt.Errorf("codec %s behind codec %s, expected one codec (--json shows any)", info.Codec, first.Codec)
 			}
 			if kvs == 0 {
 				firstKV = info
@@ -553,26 +555,23 @@ func inspectMessages(s streams, path string, t *compress.Tables, asJSON bool) er
 			rows += info.Rows
 			kvBytes += info.Bytes
 			kvHeader += info.Header
-			if n > 0 {
-				return fmt.Errorf("keys and values behind messages of codec %s, expected one kind", first.Codec)
-			}
-			if asJSON {
-				return p.print(info)
-			}
 			return nil
 		}
 		info, err := compress.Inspect(msg)
 		if err == nil && info.Tables != "" && t != nil {
 			info, err = t.Inspect(msg)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if kvs > 0 {
-			return fmt.Errorf("codec %s behind keys and values, expected one kind", info.Codec)
-		}
-		if asJSON {
+		case asJSON:
 			return p.print(info)
+		case kvs > 0:
+			return fmt.Errorf("codec %s behind codec %s, expected one codec (--json shows any)", info.Codec, firstKV.Codec)
+		case n > 0 && info.Codec != first.Codec:
+			return fmt.Errorf("codec %s behind codec %s, expected one codec (--json shows any)", info.Codec, first.Codec)
+		case n > 0 && info.Tables != first.Tables:
+			return fmt.Errorf("tables %q behind tables %q, expected the same (--json shows any)", info.Tables, first.Tables)
 		}
 		if n == 0 {
 			first = info
@@ -636,7 +635,8 @@ type tablesInfo struct {
 }
 
 func infoOf(name string, t *compress.Tables) tablesInfo {
-	return tablesInfo{name, fmt.Sprintf("%04x", t.ID()), t.Cols(), t.TrainedBits(), t.Hot()}
+	// No hot channels are [] in JSON, not null.
+	return tablesInfo{name, fmt.Sprintf("%04x", t.ID()), t.Cols(), t.TrainedBits(), append([]uint32{}, t.Hot()...)}
 }
 
 // describe prints what the file holds.

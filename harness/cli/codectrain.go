@@ -35,9 +35,9 @@ learns one file of tables for the keys and values of all layers, from the tensor
 I.k.LAYER and I.v.LAYER that dump --kv all writes.
 
 It prints what one token takes in a message of its own with these tables, with those
-built in, and with the codecs packed and literal, on the training rows and, with --holdout, on the last share of each tensor's
-rows, which are not learned from. rho is the correlation of a row with the one
-before it, each scaled to a root mean square of 1; a coder that predicted rows from
+built in, and with the codecs packed and literal, on the training rows and, with
+--holdout, on the last share of each tensor's rows, which are not learned from. rho
+is the correlation of a row with the one before it, each scaled to a root mean square of 1; a coder that predicted rows from
 the one before would save at most -log2(1-rho^2)/2 bits per value. What rho owes to
 the channels' means, the tables have already.`,
 		Example: `  splitbench dump --model DIR --ids tokens.jsonl --kv all --out dump.safetensors

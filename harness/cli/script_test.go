@@ -103,6 +103,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"corrupt":   scriptCorrupt,
 	"flip":      scriptFlip,
 	"truncate":  scriptTruncate,
+	"append":    scriptAppend,
 	"await":     scriptAwait,
 	"signal":    scriptSignal,
 	"golden":    scriptGolden,
@@ -510,6 +511,12 @@ func scriptTruncate(ts *testscript.TestScript, neg bool, args []string) {
 		n += len(data)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(data[:n]), 0o644))
+}
+
+// append FILE MORE: put the bytes of MORE behind those of FILE.
+func scriptAppend(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, len(args) == 2, "append FILE MORE")
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.ReadFile(args[0])+ts.ReadFile(args[1])), 0o644))
 }
 
 // await FILE PATTERN: wait until the file is there and holds the pattern.

@@ -38,13 +38,13 @@ func LoadTables(b *spec.Boundary) (t Tables, err error) {
 	return t, nil
 }
 
-// maxTables bounds a file of tables: the largest possible has some kilobytes per
-// layer and a quarter of a byte per column.
-const maxTables = 64 << 20
+// MaxTables bounds a file of tables, in bytes: the largest possible has some
+// kilobytes per layer and a quarter of a byte per column.
+const MaxTables = 64 << 20
 
 // readTables reads the file that a key of the boundary names.
 func readTables[T any](key, path string, parse func([]byte) (T, error)) (t T, digest string, err error) {
-	b, err := ReadBounded(path, maxTables)
+	b, err := ReadBounded(path, MaxTables)
 	if err == nil {
 		t, err = parse(b)
 	}

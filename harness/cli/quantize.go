@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
@@ -32,7 +33,7 @@ func newQuantize(s streams) *cobra.Command {
 	var f quantizeFlags
 	c := &cobra.Command{
 		Use:   "quantize --model DIR --method FILE.yaml --out DIR",
-		Short: "Quantize a model by a baseline: RTN, GPTQ, SmoothQuant, Atom, AWQ, QuaRot",
+		Short: "Quantize a model by a baseline: RTN, GPTQ, SmoothQuant, OmniQuant, Atom, AWQ, QuaRot",
 		Long: `The method is a YAML file with the keys of one method (method, weight, activation,
 attention and the part of the algorithm), or the name of a preset. Calibration lines
 are {"ids":[...]} or {"text":"..."}; each is one sequence, taken as it is: text gets
@@ -216,7 +217,12 @@ func runQuantize(ctx context.Context, s streams, f quantizeFlags) error {
 			fmt.Fprintf(s.err, "layer %d of %d%s\n", p.Block, p.Blocks, lossText(p.Loss))
 		}
 	}
-	if _, err := quantise.Quantize(ctx, c, be, m, calibration, quantise.Options{Progress: progress}, sink); err != nil {
+	estimate := func(d time.Duration) {
+		if !f.quiet {
+			fmt.Fprintf(s.err, "the training will take about %s\n", d.Round(time.Second))
+		}
+	}
+	if _, err := quantise.Quantize(ctx, c, be, m, calibration, quantise.Options{Progress: progress, Estimate: estimate}, sink); err != nil {
 		return err
 	}
 	if err := os.Remove(out); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -136,7 +136,6 @@ func TestRefused(t *testing.T) {
 	for want, m := range map[string]quantize.Method{
 		"self_attn.q_proj: weight group 48 does not divide 128 inputs": quantize.NewRTN(4, 48, false),
 		"needs calibration sequences":                                  quantize.NewGPTQ(4, 0, false, quantize.GPTQOptions{}),
-		"lwc and let are trained":                                      quantize.NewOmniQuant(4, 4, 0, quantize.OmniOptions{LWC: true}),
 	} {
 		_, _, err := Model(context.Background(), g.c, g.be, m, nil, Options{})
 		if err == nil || !strings.Contains(err.Error(), want) {

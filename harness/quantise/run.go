@@ -3,11 +3,13 @@ package quantise
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
 	"splitbench/models/decoder"
 	"splitbench/models/quantize"
+	"splitbench/models/quantize/train"
 )
 
 // Ends are the weights of a model beside its blocks.
@@ -28,18 +30,22 @@ type Sink interface {
 // Step tells of the progress of Quantize.
 type Step struct {
 	Block, Blocks int     // blocks done, of how many
-	Loss          float64 // GPTQ: sum of the squared errors of the block's weights; AWQ: of the scale searches; else 0
+	Loss          float64 // GPTQ: sum of the squared errors of the block's weights; AWQ: of the scale searches; OmniQuant: of the last step; else 0
 }
 
 // Options of Quantize.
 type Options struct {
-	Progress func(Step) // called after every block; may be nil
+	Progress func(Step)          // called after every block; may be nil
+	Estimate func(time.Duration) // told after the first step of a training how long it will take in all; may be nil
 }
 
 // NeedsCalibration says whether a method looks at activations.
 func NeedsCalibration(m quantize.Method) bool {
-	return m.Smooth != nil || m.Reorder || m.GPTQ != nil && m.Weight.On() || m.AWQ != nil && (m.AWQ.Scale || m.AWQ.Clip)
+	return trains(m) || m.Smooth != nil || m.Reorder || m.GPTQ != nil && m.Weight.On() || m.AWQ != nil && (m.AWQ.Scale || m.AWQ.Clip)
 }
+
+// trains says whether OmniQuant's transformation or clipping is at work.
+func trains(m quantize.Method) bool { return m.Omni != nil && (m.Omni.LWC || m.Omni.LET) }
 
 // run is one call of Quantize.
 type run struct {
@@ -82,6 +88,9 @@ func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend,
 	m, err := Resolve(ctx, c, be, m, calibration)
 	if err != nil {
 		return m, err
+	}
+	if trains(m) {
+		return m, trained(ctx, c, be, m, calibration, o, sink)
 	}
 	r := &run{m: m, c: c, config: c.Config, be: be}
 	e, err := loadEnds(c)
@@ -130,13 +139,43 @@ func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend,
 	return m, nil
 }
 
+// trained is Quantize for OmniQuant with parameters to learn.
+func trained(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, m quantize.Method, calibration [][]int32, o Options, sink Sink) error {
+	do, ok := be.(decoder.Arithmetic[float32])
+	if !ok {
+		return fmt.Errorf("omniquant: backend %s cannot train", be.Name())
+	}
+	e, err := loadEnds(c)
+	if err != nil {
+		return err
+	}
+	if err := sink.Ends(c.Config, e); err != nil {
+		return err
+	}
+	return train.OmniQuant(ctx, c.Config, train.FromCheckpoint{Checkpoint: c}, m, do, calibration, train.Options{Estimate: o.Estimate}, func(k int, r *train.Result) error {
+		b := &Block{Norms: [2][]float32{r.Values.AttentionNorm, r.Values.MLPNorm}}
+		for i, v := range r.Values.Linears() {
+			in := [4]int{c.Config.HiddenSize, c.Config.QueryWidth(), c.Config.HiddenSize, c.Config.IntermediateSize}[inputOf[i]]
+			b.Linears[i] = Linear{Out: len(v.Weight) / in, In: in, Values: v.Weight, Body: r.Codes[i], Bias: v.Bias}
+		}
+		if err := sink.Block(k, b); err != nil {
+			return err
+		}
+		if o.Progress != nil {
+			s := Step{Block: k + 1, Blocks: c.Config.Layers}
+			if n := len(r.Losses); n > 0 {
+				s.Loss = r.Losses[n-1]
+			}
+			o.Progress(s)
+		}
+		return nil
+	})
+}
+
 // check says whether a method can be run on a model.
 func check(m quantize.Method, c checkpoint.Config, calibration [][]int32) error {
 	if err := m.Validate(); err != nil {
 		return err
-	}
-	if m.Omni != nil && (m.Omni.LWC || m.Omni.LET) {
-		return fmt.Errorf("method %q: omniquant: lwc and let are trained, which this does not do: want lwc: false, let: false", m.Algorithm)
 	}
 	if NeedsCalibration(m) && len(calibration) == 0 {
 		return fmt.Errorf("method %q: needs calibration sequences", m.Algorithm)

@@ -32,6 +32,8 @@ func storeMethods() map[string]quantize.Method {
 		"gptq-act-order": quantize.NewGPTQ(2, 32, false, quantize.GPTQOptions{ActOrder: true}),
 		"smoothquant":    quantize.NewSmoothQuant(8, 8, 0.5, true),
 		"omniquant-rtn":  quantize.NewOmniQuant(4, 4, 0, quantize.OmniOptions{}),
+		"omniquant":      quantize.NewOmniQuant(4, 4, 0, quantize.OmniOptions{LWC: true, LET: true, Epochs: 1}),
+		"omniquant-lwc":  quantize.NewOmniQuant(3, 16, 32, quantize.OmniOptions{LWC: true, Epochs: 1}),
 		"atom":           quantize.NewAtom(4, 4, 16, 16),
 		"atom-keep-fp":   quantize.AtomLadder(4, 4, 16, 16)[1],
 		"awq":            quantize.NewAWQ(3, 32),

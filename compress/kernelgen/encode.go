@@ -190,20 +190,12 @@ func (k laneKernel) encodeGroup(e *emitter, g int, t *encodeTables, state []stri
 		e.f("VPCMPUD $6, %s, %s, %sK%d", limit, x, mask, 1+v)
 		e.give(limit)
 	}
+	words := ""
 	if emit {
-		words, turn := e.take(), e.take()
+		words = e.take()
 		e.f("VMOVDQA64 %s, %s", t.evens, words)
 		e.f("VPERMI2W %s, %s, %s", state[1], state[0], words)
 		e.f("KUNPCKWD K1, K2, K3")
-		e.f("VPCOMPRESSW.Z %s, K3, %s", words, words)
-		e.f("KMOVD K3, AX")
-		e.f("POPCNTL AX, AX")
-		e.f("VMOVDQU64 (R12)(AX*2), %s", turn)
-		e.f("VPERMW %s, %s, %s", words, turn, words)
-		e.f("VMOVDQU64 %s, -64(BX)(DX*1)", words)
-		e.f("ADDQ AX, AX")
-		e.f("SUBQ AX, DX")
-		e.give(words, turn)
 	} else {
 		e.f("KORTESTW K1, K2")
 		e.jump("JNZ", "done")
@@ -214,9 +206,9 @@ func (k laneKernel) encodeGroup(e *emitter, g int, t *encodeTables, state []stri
 		}
 		d, r := fields[v], reciprocal[v]
 		u, odd, oddR, s := e.take(), e.take(), e.take(), e.take()
-		e.f("VPTESTMD %s, %s, K3", t.inc, d)
+		e.f("VPTESTMD %s, %s, K%d", t.inc, d, 1+v)
 		e.f("VMOVDQA64 %s, %s", x, u)
-		e.f("VPADDD %s, %s, K3, %s", t.one, u, u)
+		e.f("VPADDD %s, %s, K%d, %s", t.one, u, 1+v, u)
 		e.f("VMOVSHDUP %s, %s", r, oddR)
 		e.f("VMOVSHDUP %s, %s", u, odd)
 		e.f("VPMULUDQ %s, %s, %s", r, u, u)
@@ -230,5 +222,17 @@ func (k laneKernel) encodeGroup(e *emitter, g int, t *encodeTables, state []stri
 		e.f("VPADDD %s, %s, %s", d, x, x)
 		e.f("VPADDD %s, %s, %s", odd, x, x)
 		e.give(u, odd, oddR, s, d, r)
+	}
+	if emit {
+		turn := e.take()
+		e.f("VPCOMPRESSW.Z %s, K3, %s", words, words)
+		e.f("KMOVD K3, AX")
+		e.f("POPCNTL AX, AX")
+		e.f("VMOVDQU64 (R12)(AX*2), %s", turn)
+		e.f("VPERMW %s, %s, %s", words, turn, words)
+		e.f("VMOVDQU64 %s, -64(BX)(DX*1)", words)
+		e.f("ADDQ AX, AX")
+		e.f("SUBQ AX, DX")
+		e.give(words, turn)
 	}
 }

@@ -154,12 +154,12 @@ func (k laneKernel) decodeStart(e *emitter) { k.decodeLoop(e, false) }
 type decodeTables struct {
 	slotMask, one string
 	// Of the search by differences.
-	first                    []string // starts of the groups; empty where they depend on the context
-	bounds                   []string
-	three, largest           string
-	bit13, bit14, bits12to13 string
-	spread                   string
-	zero                     string
+	first               []string // starts of the groups; empty where they depend on the context
+	bounds              []string
+	three, largest      string
+	bit12, bit13, bit14 string
+	spread              string
+	zero                string
 	// Of the search by comparisons.
 	quarter, split []string
 	half           string
@@ -219,7 +219,7 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 			t.bounds = append(t.bounds, load(offBounds+64*i))
 		}
 		t.three, t.largest = constant(3), constant(k.alphabet()-1)
-		t.bit13, t.bits12to13 = constant(1<<13), constant(3<<12)
+		t.bit12, t.bit13 = constant(1<<12), constant(1<<13)
 		if k.wide {
 			t.bit14 = constant(1 << 14)
 		}
@@ -261,13 +261,16 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	for g := range k.groups {
 		slot := e.take()
 		e.f("VPANDQ %s, %s, %s", t.slotMask, low[g], slot)
-		var symbol, freq, rest string
+		var symbol func() string
+		var freq, rest string
+		var y [2]string
+		wait := func() { y = k.quotient(e, high[g], low[g], renormalise) }
 		if compare {
-			symbol, freq, rest = k.searchComparisons(e, &t, slot)
+			symbol, freq, rest = k.searchComparisons(e, &t, slot, wait)
 		} else {
-			symbol, freq, rest = k.searchDifferences(e, &t, g, slot)
+			symbol, freq, rest = k.searchDifferences(e, &t, g, slot, wait)
 		}
-		k.decodeGroup(e, &t, g, high[g], low[g], symbol, freq, rest, renormalise)
+		k.decodeGroup(e, &t, g, high[g], low[g], symbol, freq, rest, y, renormalise)
 	}
 	step := fmt.Sprintf("$%d", 32*k.groups)
 	if k.partial {
@@ -333,7 +336,7 @@ const (
 // In the group, slot - start is the least of the differences from its starts,
 // taken as unsigned, and slot - end the greatest, so that their difference is
 // the frequency.
-func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot string) (symbol, freq, rest string) {
+func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot string, wait func()) (symbol func() string, freq, rest string) {
 	ternary := func(f int, c, b, dst string) { e.f("VPTERNLOGD $0x%02x, %s, %s, %s", f, c, b, dst) }
 	join, first := t.zero, t.first
 	if k.contexts {
@@ -358,12 +361,13 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 			e.give(first[i])
 		}
 	}
+	// The bits of index that are not the parity gather in join on the way.
 	index := d[0]
 	ternary(xor3, d[2], d[1], index)
 	if k.wide {
 		ternary(xor3, d[6], d[5], d[4])
-		ternary(xor3, d[4], d[3], index)
 		ternary(xor3, d[5], d[3], d[1])
+		ternary(xor3, d[4], d[3], index)
 		ternary(keepWhere, t.bit14, join, d[3])
 		if k.contexts {
 			e.give(join)
@@ -371,47 +375,58 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 		join = d[3]
 		e.give(d[4], d[5], d[6])
 	}
-	ternary(takeWhere, t.bit13, d[1], index)
-	ternary(keepWhere, t.bits12to13, join, index)
+	ternary(keepWhere, t.bit13, join, d[1])
 	if join != t.zero {
 		e.give(join)
 	}
+	ternary(keepWhere, t.bit12, d[1], index)
 	e.give(d[1], d[2])
 	e.f("VPSRLW $11, %s, %s", index, index)
+	// One lookup after another ends, so the least and the greatest take them up
+	// in turn.
 	b := make([]string, 5)
 	for i := range b {
 		b[i] = e.take()
 		e.f("VPERMW %s, %s, %s", t.bounds[i], index, b[i])
 	}
+	wait()
+	least, most := b[0], e.take()
 	for i := range b {
 		e.f("VPSUBW %s, %s, %s", b[i], slot, b[i])
+		switch i {
+		case 1:
+			e.f("VPMINUW %s, %s, %s", b[1], least, least)
+		case 2:
+			e.f("VPMINUW %s, %s, %s", b[2], least, least)
+			e.f("VPMAXUW %s, %s, %s", b[1], b[2], most)
+		case 3:
+			e.f("VPMINUW %s, %s, %s", b[3], least, least)
+			e.f("VPMAXUW %s, %s, %s", b[3], most, most)
+		case 4:
+			e.f("VPMAXUW %s, %s, %s", b[4], most, most)
+		}
 	}
-	parity, least, most := e.take(), e.take(), e.take()
-	e.f("VPMINUW %s, %s, %s", b[0], b[1], least)
-	e.f("VPMINUW %s, %s, %s", b[2], b[3], parity)
-	e.f("VPMAXUW %s, %s, %s", b[1], b[2], most)
-	e.f("VPMAXUW %s, %s, %s", b[3], b[4], b[4])
-	e.f("VPMINUW %s, %s, %s", parity, least, least)
-	e.f("VPMAXUW %s, %s, %s", b[4], most, most)
 	e.f("VPSUBW %s, %s, %s", most, least, most)
+	e.give(b[4], slot)
 	// The symbol, off the way of the state: m of the differences in the group
 	// are negative, so it is the largest symbol less 4n + m.
-	ternary(xor3, b[3], b[2], b[1])
-	ternary(takeWhere, t.bit13, b[2], b[1])
-	e.f("VPSRLW $12, %s, %s", b[1], b[1])
-	e.f("VPADDW %s, %s, %s", index, index, index)
-	ternary(takeWhere, t.three, b[1], index)
-	e.f("VPANDNQ %s, %s, %s", t.largest, index, index)
-	symbol = index
-	e.give(b...)
-	e.give(parity, slot)
+	symbol = func() string {
+		ternary(xor3, b[3], b[2], b[1])
+		ternary(takeWhere, t.bit13, b[2], b[1])
+		e.f("VPSRLW $12, %s, %s", b[1], b[1])
+		e.f("VPADDW %s, %s, %s", index, index, index)
+		ternary(takeWhere, t.three, b[1], index)
+		e.f("VPANDNQ %s, %s, %s", t.largest, index, index)
+		e.give(b[1:4]...)
+		return index
+	}
 	return symbol, most, least
 }
 
 // searchComparisons finds the symbol of the slot in three steps: the quarter of
 // the alphabet, in it the quarter (of 4 or 8 symbols) by three comparisons each,
 // and with more than 16 symbols the half.
-func (k laneKernel) searchComparisons(e *emitter, t *decodeTables, slot string) (symbol, freq, rest string) {
+func (k laneKernel) searchComparisons(e *emitter, t *decodeTables, slot string, wait func()) (symbol func() string, freq, rest string) {
 	const ge = 5
 	index := e.take()
 	for i := range 3 {
@@ -436,25 +451,17 @@ func (k laneKernel) searchComparisons(e *emitter, t *decodeTables, slot string) 
 		e.f("VPADDW %s, %s, K1, %s", t.one, index, index)
 	}
 	freq = e.take()
+	wait()
 	e.f("VPERMW %s, %s, %s", t.freq, index, freq)
 	e.f("VPERMW %s, %s, %s", t.start, index, bound)
 	e.f("VPSUBW %s, %s, %s", bound, slot, bound)
 	e.give(slot)
-	return index, freq, bound
+	return func() string { return index }, freq, bound
 }
 
-// decodeGroup writes the rest of a round of 32 lanes: the symbols, the new states
-// and the words.
-func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low, symbol, freq, rest string, renormalise bool) {
-	const lt = 1
-	bytes := "Y" + symbol[1:]
-	e.f("VPMOVWB %s, %s", symbol, bytes)
-	if k.partial {
-		e.f("VMOVDQU8 %s, K6, (SI)", bytes)
-	} else {
-		e.f("VMOVDQU64 %s, %d(SI)", bytes, 32*g)
-	}
-	e.give(symbol)
+// quotient writes the two words of x>>12, low and high, and sets K1 where the high
+// one is 0.
+func (k laneKernel) quotient(e *emitter, high, low string, renormalise bool) [2]string {
 	yl, yh := e.take(), e.take()
 	e.f("VPSHLDW $4, %s, %s, %s", low, high, yl)
 	e.f("VPSRLW $12, %s, %s", high, yh)
@@ -465,17 +472,32 @@ func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low, s
 		}
 		e.f("VPTESTNMW %s, %s, %sK1", yh, yh, mask)
 	}
-	e.f("VPMULLW %s, %s, %s", yl, freq, low)
+	return [2]string{yl, yh}
+}
+
+// decodeGroup writes the rest of a round of 32 lanes: the symbols, the new states
+// and the words.
+func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low string, symbol func() string, freq, rest string, y [2]string, renormalise bool) {
+	const gt = 6
+	yl, yh := y[0], y[1]
 	e.f("VPMULHUW %s, %s, %s", yl, freq, high)
-	e.f("VPMULLW %s, %s, %s", yh, freq, yh)
-	e.f("VPADDW %s, %s, %s", rest, low, low)
-	e.f("VPCMPUW $%d, %s, %s, K3", lt, rest, low) // carry
 	if renormalise {
 		// The state is below 65536 when no product of high parts is above 0
 		// and the low ones have no carry.
 		e.f("VPTESTNMW %s, %s, K1, K1", high, high)
+	}
+	e.f("VPMULLW %s, %s, %s", yl, freq, low)
+	// The sum of low and rest has a carry where low is above the complement of
+	// rest.
+	most := e.take()
+	e.f("VPTERNLOGD $0x33, %s, %s, %s", rest, rest, most) // ^b
+	e.f("VPCMPUW $%d, %s, %s, K3", gt, most, low)
+	e.f("VPADDW %s, %s, %s", rest, low, low)
+	e.give(most)
+	if renormalise {
 		e.f("KANDND K1, K3, K2")
 	}
+	e.f("VPMULLW %s, %s, %s", yh, freq, yh)
 	e.f("VPADDW %s, %s, %s", yh, high, high)
 	e.f("VPADDW %s, %s, K3, %s", t.one, high, high)
 	if renormalise {
@@ -489,4 +511,13 @@ func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low, s
 		e.give(words)
 	}
 	e.give(yl, yh, freq, rest)
+	word := symbol()
+	bytes := "Y" + word[1:]
+	e.f("VPMOVWB %s, %s", word, bytes)
+	if k.partial {
+		e.f("VMOVDQU8 %s, K6, (SI)", bytes)
+	} else {
+		e.f("VMOVDQU64 %s, %d(SI)", bytes, 32*g)
+	}
+	e.give(word)
 }

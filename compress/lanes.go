@@ -212,7 +212,9 @@ func (m *laneModel) pushStart(states []uint32, symbols, contexts []byte) int {
 		left--
 	}
 	if left*len(states) <= len(symbols) {
-		left -= m.pushStartVector(states, symbols, contexts, left)
+		if done, ok := m.pushStartVector(states, symbols, contexts, left); ok {
+			return all - left + done
+		}
 	}
 	for left > 0 && m.pushStartRound(states, symbols, contexts, left-1) {
 		left--

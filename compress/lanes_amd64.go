@@ -299,17 +299,18 @@ func (m *laneModel) pushKernel(states []uint32, symbols, contexts []byte, at, ro
 }
 
 // pushStartVector encodes whole rounds before the given one, the last ones
-// first, until a lane would emit, and returns how many it did.
-func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, before int) int {
+// first, until a lane would emit, and returns how many it did; or false where no
+// kernel runs.
+func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, before int) (done int, ok bool) {
 	n := len(states)
 	if before == 0 || !kernelRuns(n, false) {
-		return 0
+		return 0, false
 	}
 	var local [blockLanes]uint32
 	copy(local[:], states)
 	left, _ := m.encodeRounds(m.startKernel(contexts), &local[0], &symbols[0], unsafe.SliceData(contexts), nil, 0, before, n)
 	copy(states, local[:])
-	return before - left
+	return before - left, true
 }
 
 // popVector decodes symbols lo..hi-1, the first being that of a round, and

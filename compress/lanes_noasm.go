@@ -14,8 +14,8 @@ func (m *laneModel) pushVector(states []uint32, symbols, contexts []byte, lo, hi
 	return hi
 }
 
-func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, left int) int {
-	return 0
+func (m *laneModel) pushStartVector(states []uint32, symbols, contexts []byte, left int) (int, bool) {
+	return 0, false
 }
 
 func (m *laneModel) popVector(states []uint32, symbols, contexts []byte, lo, hi int, src []byte, renormalise bool) (int, int, bool) {

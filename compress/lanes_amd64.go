@@ -123,10 +123,7 @@ func (t *laneTables) build(m *laneModel) {
 			if group > 0 {
 				t.groups[group-1][c] = start(4 * group)
 			}
-			at := groupIndex(c, size/4-1-group)
-			if size == 16 {
-				at |= (c & 1) << 3
-			}
+			at := groupIndex(c, size/4-1-group, size)
 			for i := range t.bounds {
 				t.bounds[i][at] = start(4*group + i)
 			}
@@ -156,8 +153,10 @@ func (t *laneTables) build(m *laneModel) {
 }
 
 // groupIndex is where the kernels look up a group of 4 symbols, given how many
-// groups come after it.
-func groupIndex(context, after int) int { return context&1 | after<<1 | context>>1<<4 }
+// groups come after it and the size of the alphabet.
+func groupIndex(context, after, size int) int {
+	return context&1 | after<<1 | context>>1<<bits.TrailingZeros(uint(size/2))
+}
 
 // encodeFields returns what an encoder kernel needs of a symbol, as the low and
 // high words of two dwords: start | inc<<12 | shift<<15 | (4096-freq)<<20, and the

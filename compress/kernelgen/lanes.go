@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Offsets into laneTables of lanes_amd64.go, in bytes.
 const (
@@ -33,6 +36,9 @@ func Lanes() string {
 	e.words("joinLow", low)
 	e.words("joinHigh", high)
 	e.words("slide", slide)
+	e.words("threeWords", slices.Repeat([]uint16{3}, 32))
+	e.words("largest16", slices.Repeat([]uint16{15}, 32))
+	e.words("largest32", slices.Repeat([]uint16{31}, 32))
 	e.words("pairHalves", []uint16{0, 0, 4, 0, 1, 0, 5, 0, 2, 0, 6, 0, 3, 0, 7, 0}) // of 32 bits
 	ks := laneKernels()
 	names := func(verb string) []string {
@@ -156,7 +162,8 @@ type decodeTables struct {
 	// Of the search by differences.
 	first               []string // starts of the groups; empty where they depend on the context
 	bounds              []string
-	three, largest      string
+	boundsAbove         []string // those of index 16 and more, where a vector holds 16
+	three, largest      string   // in memory, off the way of the state
 	bit12, bit13, bit14 string
 	spread              string
 	zero                string
@@ -177,15 +184,22 @@ type decodeTables struct {
 // next word comes in below.
 //
 // One group of 32 lanes waits for its own results, so its search takes the
-// shortest way (searchDifferences). Several groups of one context fill the time
-// and take the one of the fewest operations (searchComparisons).
+// shortest way (searchDifferences), and two vectors of 16 lanes are faster than
+// one: lookups of half the size end sooner, and the words of the second half, which
+// begin behind those of the first, are a part of a round late all the time.
+// Several groups of one context fill the time and take the search of the fewest
+// operations (searchComparisons).
 func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	verb := "laneDecode"
 	if !renormalise {
 		verb = "laneDecodeStart"
 	}
 	e.local(k.name(verb), decodeArgs)
-	e.registers("Z", 0, 31)
+	class, units := "Z", k.groups
+	if k.halved() {
+		class, units = "Y", 2
+	}
+	e.registers(class, 0, 31)
 	var t decodeTables
 	load := func(off int) string {
 		r := e.take()
@@ -217,14 +231,17 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	} else {
 		for i := range 5 {
 			t.bounds = append(t.bounds, load(offBounds+64*i))
+			if k.halved() && k.contexts && k.wide {
+				t.boundsAbove = append(t.boundsAbove, load(offBounds+64*i+32))
+			}
 		}
-		t.three, t.largest = constant(3), constant(k.alphabet()-1)
+		t.three, t.largest = "threeWords<>(SB)", fmt.Sprintf("largest%d<>(SB)", k.alphabet())
 		t.bit12, t.bit13 = constant(1<<12), constant(1<<13)
 		if k.wide {
 			t.bit14 = constant(1 << 14)
 		}
 		if k.contexts {
-			t.spread = constant(1<<11 | 1<<14)
+			t.spread = constant(1<<11 | k.alphabet()<<9) // the high bit at 14 or 15
 		}
 		if !k.contexts {
 			t.zero = e.take()
@@ -240,17 +257,23 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	e.f("XORL DX, DX")
 	var high, low []string
 	even, odd := e.take(), e.take()
-	e.f("VMOVDQU64 evenWords<>(SB), %s", even)
-	e.f("VMOVDQU64 oddWords<>(SB), %s", odd)
+	e.f("VMOVDQU64 evenWords<>(SB), %s", zmm(even))
+	e.f("VMOVDQU64 oddWords<>(SB), %s", zmm(odd))
 	for g := range k.groups {
 		h, l := e.take(), e.take()
+		high, low = append(high, h), append(low, l)
+		h, l, even, odd := zmm(h), zmm(l), zmm(even), zmm(odd)
 		e.f("VMOVDQU64 %d(DI), %s", 128*g, l)
 		e.f("VMOVDQA64 %s, %s", l, h)
 		e.f("VPERMT2W %d(DI), %s, %s", 128*g+64, even, l)
 		e.f("VPERMT2W %d(DI), %s, %s", 128*g+64, odd, h)
-		high, low = append(high, h), append(low, l)
 	}
 	e.give(even, odd)
+	if k.halved() {
+		high, low = append(high, e.take()), append(low, e.take())
+		e.f("VEXTRACTI64X4 $1, %s, %s", zmm(high[0]), high[1])
+		e.f("VEXTRACTI64X4 $1, %s, %s", zmm(low[0]), low[1])
+	}
 	e.label("loop")
 	e.f("TESTQ R10, R10")
 	e.jump("JZ", "done")
@@ -258,7 +281,7 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 		e.f("CMPQ DX, R9")
 		e.jump("JGT", "done")
 	}
-	for g := range k.groups {
+	for g := range units {
 		slot := e.take()
 		e.f("VPANDQ %s, %s, %s", t.slotMask, low[g], slot)
 		var symbol func() string
@@ -283,12 +306,17 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	e.f("DECQ R10")
 	e.jump("JMP", "loop")
 	e.label("done")
+	if k.halved() {
+		e.f("VINSERTI64X4 $1, %s, %[2]s, %[2]s", high[1], zmm(high[0]))
+		e.f("VINSERTI64X4 $1, %s, %[2]s, %[2]s", low[1], zmm(low[0]))
+	}
 	for g := range k.groups {
-		joinLow, joinHigh := e.take(), e.take()
+		joinLow, joinHigh := zmm(e.take()), zmm(e.take())
+		high, low := zmm(high[g]), zmm(low[g])
 		e.f("VMOVDQU64 joinLow<>(SB), %s", joinLow)
 		e.f("VMOVDQU64 joinHigh<>(SB), %s", joinHigh)
-		e.f("VPERMI2W %s, %s, %s", high[g], low[g], joinLow)
-		e.f("VPERMI2W %s, %s, %s", high[g], low[g], joinHigh)
+		e.f("VPERMI2W %s, %s, %s", high, low, joinLow)
+		e.f("VPERMI2W %s, %s, %s", high, low, joinHigh)
 		if k.partial {
 			e.f("VMOVDQU32 %s, K4, %d(DI)", joinLow, 128*g)
 			e.f("VMOVDQU32 %s, K5, %d(DI)", joinHigh, 128*g+64)
@@ -303,6 +331,19 @@ func (k laneKernel) decodeLoop(e *emitter, renormalise bool) {
 	e.f("VZEROUPPER")
 	e.f("RET")
 }
+
+// halved says whether a decoder has vectors of 16 lanes.
+func (k laneKernel) halved() bool { return k.groups == 1 && !k.partial }
+
+// unit returns how many lanes a decoder's vector has.
+func (k laneKernel) unit() int {
+	if k.halved() {
+		return 16
+	}
+	return 32
+}
+
+func zmm(r string) string { return "Z" + r[1:] }
 
 // alphabet returns the number of symbols that the tables have room for.
 func (k laneKernel) alphabet() int {
@@ -344,7 +385,7 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 		if k.partial {
 			e.f("VPMOVZXBW.Z (R8), K6, %s", context)
 		} else {
-			e.f("VPMOVZXBW %d(R8), %s", 32*g, context)
+			e.f("VPMOVZXBW %d(R8), %s", k.unit()*g, context)
 		}
 		for i := range k.firsts() {
 			first = append(first, e.take())
@@ -387,6 +428,11 @@ func (k laneKernel) searchDifferences(e *emitter, t *decodeTables, g int, slot s
 	b := make([]string, 5)
 	for i := range b {
 		b[i] = e.take()
+		if t.boundsAbove != nil {
+			e.f("VMOVDQA64 %s, %s", index, b[i])
+			e.f("VPERMI2W %s, %s, %s", t.boundsAbove[i], t.bounds[i], b[i])
+			continue
+		}
 		e.f("VPERMW %s, %s, %s", t.bounds[i], index, b[i])
 	}
 	wait()
@@ -513,11 +559,14 @@ func (k laneKernel) decodeGroup(e *emitter, t *decodeTables, g int, high, low st
 	e.give(yl, yh, freq, rest)
 	word := symbol()
 	bytes := "Y" + word[1:]
+	if k.halved() {
+		bytes = "X" + word[1:]
+	}
 	e.f("VPMOVWB %s, %s", word, bytes)
 	if k.partial {
 		e.f("VMOVDQU8 %s, K6, (SI)", bytes)
 	} else {
-		e.f("VMOVDQU64 %s, %d(SI)", bytes, 32*g)
+		e.f("VMOVDQU64 %s, %d(SI)", bytes, k.unit()*g)
 	}
 	e.give(word)
 }

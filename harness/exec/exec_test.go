@@ -472,22 +472,7 @@ func TestOpenErrors(t *testing.T) {
 // uses one table on the edge, on the cloud and in the handover, beyond the
 // original length as below it.
 func TestLongRope(t *testing.T) {
-	root := os.Getenv("SPLITBENCH_SHARED")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "shared")
-	}
-	path := filepath.Join(root, "golden", "models", "phi3-longrope")
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("SPLITBENCH_REQUIRE_SHARED") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("shared data missing (set SPLITBENCH_SHARED): %v", err)
-	}
-	l, err := Open(Source{Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := sharedModel(t, "phi3-longrope")
 	var reqs []Request
 	for _, n := range []int{20, 64, 65, 100} { // the original length is 64
 		ids := make([]int32, n+1)

@@ -121,28 +121,13 @@ func BlockValuesOf(c *checkpoint.Checkpoint, k int) (*BlockValues[float32], erro
 	return v, nil
 }
 
-// Site is a place inside a block where an Alteration may change what flows.
-type Site int
-
-// The sites, in the order of the forward pass.
-const (
-	AtAttentionInput Site = iota // input of the query, key and value maps, (rows, hidden)
-	AtQuery                      // queries after RoPE, (rows, heads*headDim)
-	AtKey                        // keys after RoPE, (rows, kvHeads*headDim)
-	AtValue                      // values, (rows, kvHeads*headDim)
-	AtOutputInput                // input of the output map, (rows, heads*headDim)
-	AtMLPInput                   // input of the gate and up maps, (rows, hidden)
-	AtDownInput                  // input of the down map, (rows, intermediate)
-	// Sites is their number.
-	Sites
-)
-
-// Alteration replaces activations inside a block, such as by quantised ones.
+// Alteration replaces activations inside a block, such as by quantised ones. It
+// is asked at every place but the two before the rotary embedding.
 type Alteration[T Real] interface {
-	// Forward writes what flows on at a site instead of x, (rows, cols), to y.
-	Forward(s Site, y, x []T, rows, cols int) error
+	// Forward writes what flows on at a place instead of x, (rows, cols), to y.
+	Forward(s Place, y, x []T, rows, cols int) error
 	// Backward turns d, the gradient of y, into that of x, in place.
-	Backward(s Site, d, x []T, rows, cols int) error
+	Backward(s Place, d, x []T, rows, cols int) error
 }
 
 // Block is the forward and backward pass of one decoder block on host memory.
@@ -175,7 +160,7 @@ type Tape[T Real] struct {
 	scale, midScale []T
 	gate, up        []T
 	logSum          []T // of each row and head: log of the sum of exponentials of its scores
-	raw, altered    [Sites][]T
+	raw, altered    [Places][]T
 	turns           []backend.RopeTable // of each sequence
 }
 
@@ -199,8 +184,8 @@ func sized[T any](x *[]T, n int) []T {
 	return *x
 }
 
-// alter returns what flows on at a site from t.raw.
-func (b *Block[T]) alter(t *Tape[T], s Site, cols int) ([]T, error) {
+// alter returns what flows on at a place from t.raw.
+func (b *Block[T]) alter(t *Tape[T], s Place, cols int) ([]T, error) {
 	if b.Alteration == nil {
 		return t.raw[s], nil
 	}
@@ -209,14 +194,14 @@ func (b *Block[T]) alter(t *Tape[T], s Site, cols int) ([]T, error) {
 }
 
 // flowing is what alter returned.
-func (b *Block[T]) flowing(t *Tape[T], s Site) []T {
+func (b *Block[T]) flowing(t *Tape[T], s Place) []T {
 	if b.Alteration == nil {
 		return t.raw[s]
 	}
 	return t.altered[s]
 }
 
-func (b *Block[T]) undo(t *Tape[T], s Site, d []T, cols int) error {
+func (b *Block[T]) undo(t *Tape[T], s Place, d []T, cols int) error {
 	if b.Alteration == nil {
 		return nil
 	}
@@ -406,40 +391,40 @@ func (b *Block[T]) Forward(y, x []T, lengths []int, w *BlockValues[T], t *Tape[T
 	}
 	copy(sized(&t.x, len(x)), x)
 
-	normalise(b.do, sized(&t.raw[AtAttentionInput], len(x)), t.x, w.AttentionNorm, sized(&t.scale, rows), rows, c.NormEpsilon)
-	in, err := b.alter(t, AtAttentionInput, hidden)
+	normalise(b.do, sized(&t.raw[AttentionInput], len(x)), t.x, w.AttentionNorm, sized(&t.scale, rows), rows, c.NormEpsilon)
+	in, err := b.alter(t, AttentionInput, hidden)
 	if err != nil {
 		return err
 	}
-	project(b.do, sized(&t.raw[AtQuery], rows*qWidth), in, rows, &w.Query, false)
-	project(b.do, sized(&t.raw[AtKey], rows*kvWidth), in, rows, &w.Key, false)
-	project(b.do, sized(&t.raw[AtValue], rows*kvWidth), in, rows, &w.Value, false)
-	b.rotate(t, t.raw[AtQuery], c.Heads, 1)
-	b.rotate(t, t.raw[AtKey], c.KVHeads, 1)
-	for _, s := range []Site{AtQuery, AtKey, AtValue} {
+	project(b.do, sized(&t.raw[QueryRotated], rows*qWidth), in, rows, &w.Query, false)
+	project(b.do, sized(&t.raw[KeyRotated], rows*kvWidth), in, rows, &w.Key, false)
+	project(b.do, sized(&t.raw[ValueOutput], rows*kvWidth), in, rows, &w.Value, false)
+	b.rotate(t, t.raw[QueryRotated], c.Heads, 1)
+	b.rotate(t, t.raw[KeyRotated], c.KVHeads, 1)
+	for _, s := range []Place{QueryRotated, KeyRotated, ValueOutput} {
 		if _, err := b.alter(t, s, len(t.raw[s])/rows); err != nil {
 			return err
 		}
 	}
-	sized(&t.raw[AtOutputInput], rows*qWidth)
+	sized(&t.raw[OutputInput], rows*qWidth)
 	b.attend(t)
-	in, err = b.alter(t, AtOutputInput, qWidth)
+	in, err = b.alter(t, OutputInput, qWidth)
 	if err != nil {
 		return err
 	}
 	copy(sized(&t.mid, len(x)), t.x)
 	project(b.do, t.mid, in, rows, &w.Output, true)
 
-	normalise(b.do, sized(&t.raw[AtMLPInput], len(x)), t.mid, w.MLPNorm, sized(&t.midScale, rows), rows, c.NormEpsilon)
-	if in, err = b.alter(t, AtMLPInput, hidden); err != nil {
+	normalise(b.do, sized(&t.raw[MLPInput], len(x)), t.mid, w.MLPNorm, sized(&t.midScale, rows), rows, c.NormEpsilon)
+	if in, err = b.alter(t, MLPInput, hidden); err != nil {
 		return err
 	}
 	width := c.IntermediateSize
 	project(b.do, sized(&t.gate, rows*width), in, rows, &w.Gate, false)
 	project(b.do, sized(&t.up, rows*width), in, rows, &w.Up, false)
-	product := sized(&t.raw[AtDownInput], rows*width)
+	product := sized(&t.raw[DownInput], rows*width)
 	b.sigmoids(t, product, func(i int, sigmoid T) { product[i] = T(t.gate[i]*sigmoid) * t.up[i] })
-	if in, err = b.alter(t, AtDownInput, width); err != nil {
+	if in, err = b.alter(t, DownInput, width); err != nil {
 		return err
 	}
 	copy(y, t.mid)
@@ -493,11 +478,11 @@ func transposed[T Real](x backend.Operand[T]) backend.Operand[T] {
 	return x
 }
 
-// attend computes causal attention to the site AtOutputInput.
+// attend computes causal attention to the place OutputInput.
 func (b *Block[T]) attend(t *Tape[T]) {
 	c := b.Config
 	d, qw, kvw := c.HeadDim, c.QueryWidth(), c.KVWidth()
-	q, k, v, out := b.flowing(t, AtQuery), b.flowing(t, AtKey), b.flowing(t, AtValue), t.raw[AtOutputInput]
+	q, k, v, out := b.flowing(t, QueryRotated), b.flowing(t, KeyRotated), b.flowing(t, ValueOutput), t.raw[OutputInput]
 	sized(&t.logSum, t.rows*c.Heads)
 	scale := T(1 / math.Sqrt(float64(d)))
 	group := c.Heads / c.KVHeads
@@ -558,12 +543,12 @@ func (b *Block[T]) scores(worker int, p, q, k []T, h headTask, head, r0, n int, 
 	}
 }
 
-// attendBack turns the gradient of the site AtOutputInput into those of the
-// sites AtQuery, AtKey and AtValue.
+// attendBack turns the gradient of the place OutputInput into those of the
+// places QueryRotated, KeyRotated and ValueOutput.
 func (b *Block[T]) attendBack(t *Tape[T], dq, dk, dv, dOut []T) {
 	c := b.Config
 	d, qw, kvw := c.HeadDim, c.QueryWidth(), c.KVWidth()
-	q, k, v, out := b.flowing(t, AtQuery), b.flowing(t, AtKey), b.flowing(t, AtValue), t.raw[AtOutputInput]
+	q, k, v, out := b.flowing(t, QueryRotated), b.flowing(t, KeyRotated), b.flowing(t, ValueOutput), t.raw[OutputInput]
 	scale := T(1 / math.Sqrt(float64(d)))
 	group := c.Heads / c.KVHeads
 	clear(dk)
@@ -609,9 +594,9 @@ func (b *Block[T]) attendBack(t *Tape[T], dq, dk, dv, dOut []T) {
 	})
 }
 
-// Input returns what reached a site in the Forward that t kept, before the
+// Input returns what reached a place in the Forward that t kept, before the
 // Alteration, by rows. It is t's own.
-func (t *Tape[T]) Input(s Site) []T { return t.raw[s] }
+func (t *Tape[T]) Input(s Place) []T { return t.raw[s] }
 
 // Backward turns dy, the gradient of the Forward that t kept, into that of its
 // input, dx, which may be dy, and adds the gradients of the parameters to g.
@@ -633,8 +618,8 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 	}
 	s := &b.gradients
 	down := sized(&s.down, rows*width)
-	projectBack(do, down, dy, b.flowing(t, AtDownInput), rows, &w.Down, of(&g.Down), false)
-	if err := b.undo(t, AtDownInput, down, width); err != nil {
+	projectBack(do, down, dy, b.flowing(t, DownInput), rows, &w.Down, of(&g.Down), false)
+	if err := b.undo(t, DownInput, down, width); err != nil {
 		return err
 	}
 	gate, up := sized(&s.gate, rows*width), sized(&s.up, rows*width)
@@ -643,37 +628,37 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 		up[i] = d * T(x*sigmoid)
 		gate[i] = d * t.up[i] * (sigmoid + T(T(x*sigmoid)*(1-sigmoid)))
 	})
-	norm, in := sized(&s.norm, rows*hidden), b.flowing(t, AtMLPInput)
+	norm, in := sized(&s.norm, rows*hidden), b.flowing(t, MLPInput)
 	projectBack(do, norm, gate, in, rows, &w.Gate, of(&g.Gate), false)
 	projectBack(do, norm, up, in, rows, &w.Up, of(&g.Up), true)
-	if err := b.undo(t, AtMLPInput, norm, hidden); err != nil {
+	if err := b.undo(t, MLPInput, norm, hidden); err != nil {
 		return err
 	}
 	copy(dx, dy)
 	normaliseBack(do, dx, g.MLPNorm, norm, t.mid, w.MLPNorm, t.midScale, rows)
 
 	attended := sized(&s.attended, rows*qWidth)
-	projectBack(do, attended, dx, b.flowing(t, AtOutputInput), rows, &w.Output, of(&g.Output), false)
-	if err := b.undo(t, AtOutputInput, attended, qWidth); err != nil {
+	projectBack(do, attended, dx, b.flowing(t, OutputInput), rows, &w.Output, of(&g.Output), false)
+	if err := b.undo(t, OutputInput, attended, qWidth); err != nil {
 		return err
 	}
 	dq, dk, dv := sized(&s.q, rows*qWidth), sized(&s.k, rows*kvWidth), sized(&s.v, rows*kvWidth)
 	b.attendBack(t, dq, dk, dv, attended)
 	for _, p := range []struct {
-		site Site
-		d    []T
-	}{{AtQuery, dq}, {AtKey, dk}, {AtValue, dv}} {
-		if err := b.undo(t, p.site, p.d, len(p.d)/rows); err != nil {
+		place Place
+		d     []T
+	}{{QueryRotated, dq}, {KeyRotated, dk}, {ValueOutput, dv}} {
+		if err := b.undo(t, p.place, p.d, len(p.d)/rows); err != nil {
 			return err
 		}
 	}
 	b.rotate(t, dq, c.Heads, -1)
 	b.rotate(t, dk, c.KVHeads, -1)
-	in = b.flowing(t, AtAttentionInput)
+	in = b.flowing(t, AttentionInput)
 	projectBack(do, norm, dq, in, rows, &w.Query, of(&g.Query), false)
 	projectBack(do, norm, dk, in, rows, &w.Key, of(&g.Key), true)
 	projectBack(do, norm, dv, in, rows, &w.Value, of(&g.Value), true)
-	if err := b.undo(t, AtAttentionInput, norm, hidden); err != nil {
+	if err := b.undo(t, AttentionInput, norm, hidden); err != nil {
 		return err
 	}
 	normaliseBack(do, dx, g.AttentionNorm, norm, t.x, w.AttentionNorm, t.scale, rows)

@@ -224,16 +224,16 @@ func TestGradientsOfBackend(t *testing.T) {
 // scaled is an alteration with a known gradient.
 type scaled struct{ by float64 }
 
-func (s scaled) Forward(site Site, y, x []float64, rows, cols int) error {
+func (s scaled) Forward(place Place, y, x []float64, rows, cols int) error {
 	for i, v := range x {
-		y[i] = v*s.by + float64(site)*math.Sin(v)/9
+		y[i] = v*s.by + float64(place)*math.Sin(v)/9
 	}
 	return nil
 }
 
-func (s scaled) Backward(site Site, d, x []float64, rows, cols int) error {
+func (s scaled) Backward(place Place, d, x []float64, rows, cols int) error {
 	for i, v := range x {
-		d[i] *= s.by + float64(site)*math.Cos(v)/9
+		d[i] *= s.by + float64(place)*math.Cos(v)/9
 	}
 	return nil
 }

@@ -17,7 +17,8 @@ const (
 	OutputInput                 // input of o
 	MLPInput                    // input of gate and up: after the norm
 	DownInput                   // input of down
-	places
+	// Places is their number.
+	Places
 )
 
 // Hook is what happens to a matrix at one place. The zero Hook does nothing.
@@ -32,7 +33,7 @@ type Hook struct {
 }
 
 // Hooks are the hooks of one block.
-type Hooks [places]Hook
+type Hooks [Places]Hook
 
 // apply runs the hook of a place. Without hooks it costs one comparison.
 func (h *Hooks) apply(p Place, be backend.Backend, x backend.Matrix) error {

@@ -62,7 +62,7 @@ func TestHooks(t *testing.T) {
 	if !slices.Equal(forward(hooked(m, 1, &h)), want) {
 		t.Error("factors of keys and queries that cancel change the result")
 	}
-	widths := [places]int{c.HiddenSize, c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.QueryWidth(), c.KVWidth(), c.QueryWidth(), c.HiddenSize, c.IntermediateSize}
+	widths := [Places]int{c.HiddenSize, c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.QueryWidth(), c.KVWidth(), c.QueryWidth(), c.HiddenSize, c.IntermediateSize}
 	var seen []Place
 	h = Hooks{}
 	for p := range h {

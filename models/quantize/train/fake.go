@@ -90,7 +90,7 @@ type Activations struct {
 	do             decoder.Arithmetic[float32]
 	linear, head   quantize.Quantizer
 	linears, heads bool
-	site           [decoder.Sites]rounded
+	place          [decoder.Places]rounded
 }
 
 // NewActivations returns the quantizers of a method's activations, nil when it
@@ -106,31 +106,31 @@ func NewActivations(m quantize.Method, c checkpoint.Config, do decoder.Arithmeti
 	return a
 }
 
-func (a *Activations) at(s decoder.Site) (quantize.Quantizer, bool) {
+func (a *Activations) at(s decoder.Place) (quantize.Quantizer, bool) {
 	switch s {
-	case decoder.AtQuery, decoder.AtKey, decoder.AtValue:
+	case decoder.QueryRotated, decoder.KeyRotated, decoder.ValueOutput:
 		return a.head, a.heads
 	}
 	return a.linear, a.linears
 }
 
 // Forward quantizes x to y.
-func (a *Activations) Forward(s decoder.Site, y, x []float32, rows, cols int) error {
+func (a *Activations) Forward(s decoder.Place, y, x []float32, rows, cols int) error {
 	q, ok := a.at(s)
 	if !ok {
 		copy(y, x)
 		return nil
 	}
-	return a.site[s].forward(a.do, q, y, x, rows, cols, nil)
+	return a.place[s].forward(a.do, q, y, x, rows, cols, nil)
 }
 
 // Backward is the straight-through gradient.
-func (a *Activations) Backward(s decoder.Site, d, x []float32, rows, cols int) error {
+func (a *Activations) Backward(s decoder.Place, d, x []float32, rows, cols int) error {
 	q, ok := a.at(s)
 	if !ok {
 		return nil
 	}
-	return a.site[s].backward(a.do, q, d, nil, nil)
+	return a.place[s].backward(a.do, q, d, nil, nil)
 }
 
 // fake is a block with transformed, clipped and quantized weights.

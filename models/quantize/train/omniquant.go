@@ -224,7 +224,7 @@ func (t *trainer) block(src Source, k int) (*Result, error) {
 		if err := plain.Forward(x, x, []int{len(x) / hidden}, w, &t.tape); err != nil {
 			return nil, err
 		}
-		for j, s := range []decoder.Site{decoder.AtAttentionInput, decoder.AtOutputInput, decoder.AtMLPInput} {
+		for j, s := range []decoder.Place{decoder.AttentionInput, decoder.OutputInput, decoder.MLPInput} {
 			in := t.tape.Input(s)
 			if maxima[j] == nil {
 				maxima[j] = make([]float32, len(in)*hidden/len(x))

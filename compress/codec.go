@@ -94,7 +94,7 @@ func decode(dst []float32, msg []byte, codec uint8, limit int) (Matrix, error) {
 	if o.codec == codecLiteral {
 		m.Data, err = o.decodeLiteral(dst, s, side)
 	} else {
-		m.Data, err = o.decodePacked(dst, side)
+		m.Data, err = o.decodePacked(dst, s, side)
 	}
 	if err == nil {
 		err = sparse.overwrite(m)

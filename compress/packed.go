@@ -31,36 +31,48 @@ func appendPacked(dst []byte, q *Quantised) []byte {
 }
 
 // decodePacked restores the values below the threshold into dst's memory.
-func (o *opened) decodePacked(dst []float32, side []rowSide) ([]float32, error) {
+func (o *opened) decodePacked(dst []float32, s *scratch, side []rowSide) ([]float32, error) {
 	want := 0
-	for _, s := range side {
-		want += packedRowBytes(o.cols, s.bits)
+	for _, r := range side {
+		want += packedRowBytes(o.cols, r.bits)
 	}
 	if len(o.tables) != 0 || len(o.codes) != want {
 		return nil, fmt.Errorf("tables and codes have %d and %d bytes, expected 0 and %d", len(o.tables), len(o.codes), want)
 	}
-	dst = resize(dst, o.rows*o.cols)
-	b := o.codes
+	m := Matrix{Rows: o.rows, Cols: o.cols, Data: resize(dst, o.rows*o.cols)}
+	if want > 0 { // the codes of a row take no more than the message allows
+		s.codes = resize(s.codes, o.cols)
+	}
+	err := unpackRows(m, o.codes, side, s.codes, func(r int, codes []int16) {
+		rowLoops.restore(m.Row(r), codes, side[r].scale)
+	})
+	return m.Data, err
+}
+
+// unpackRows reads the rows of a codes part of fixed width into codes and gives
+// each to restore; rows without codes become zeros. b has the length that the
+// rows' bits ask for.
+func unpackRows(m Matrix, b []byte, side []rowSide, codes []int16, restore func(r int, codes []int16)) error {
 	for r, s := range side {
-		row := dst[r*o.cols : (r+1)*o.cols]
 		if s.bits == 0 {
-			clear(row)
+			clear(m.Row(r))
 			continue
 		}
-		size := packedRowBytes(o.cols, s.bits)
+		size := packedRowBytes(m.Cols, s.bits)
 		in := bitReader{b: b[:size]}
 		b = b[size:]
 		offset := int32(1)<<s.bits - 1
-		for j := range row {
+		for j := range codes {
 			c := int32(in.read(uint(s.bits)+1)) - offset
 			if c > offset {
-				return nil, fmt.Errorf("row %d, column %d: code %d does not fit Q %d", r, j, c, s.bits)
+				return fmt.Errorf("row %d, column %d: code %d does not fit Q %d", r, j, c, s.bits)
 			}
-			row[j] = float32(c) * s.scale
+			codes[j] = int16(c)
 		}
 		if !in.restIsZero() {
-			return nil, fmt.Errorf("row %d: padding bits are not zero", r)
+			return fmt.Errorf("row %d: padding bits are not zero", r)
 		}
+		restore(r, codes)
 	}
-	return dst, nil
+	return nil
 }

@@ -423,30 +423,8 @@ func (b *split1Body) decode(dst []float32, body []byte) (Matrix, error) {
 // decodePackedCodes restores codes of fixed width, of the length that checkCodes
 // asks for.
 func (b *split1Body) decodePackedCodes(m Matrix, codes []byte) error {
-	s := b.s
-	s.codes = resize(s.codes, b.cols)
-	for r, side := range s.side {
-		if side.bits == 0 {
-			clear(m.Row(r))
-			continue
-		}
-		size := packedRowBytes(b.cols, side.bits)
-		in := bitReader{b: codes[:size]}
-		codes = codes[size:]
-		offset := int32(1)<<side.bits - 1
-		for j := range s.codes {
-			c := int32(in.read(uint(side.bits)+1)) - offset
-			if c > offset {
-				return fmt.Errorf("row %d, column %d: code %d does not fit Q %d", r, j, c, side.bits)
-			}
-			s.codes[j] = int16(c)
-		}
-		if !in.restIsZero() {
-			return fmt.Errorf("row %d: padding bits are not zero", r)
-		}
-		b.restoreRow(m.Row(r), r)
-	}
-	return nil
+	b.s.codes = resize(b.s.codes, b.cols)
+	return unpackRows(m, codes, b.s.side, b.s.codes, func(r int, _ []int16) { b.restoreRow(m.Row(r), r) })
 }
 
 // restoreRow writes the values of the codes in s.codes (Eq. 7).

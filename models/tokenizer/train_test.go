@@ -319,6 +319,7 @@ func TestBadTrainOptions(t *testing.T) {
 		{TrainOptions{Vocabulary: maxSymbols + 1}, "expected 259 to 1048576 tokens"},
 		{TrainOptions{Vocabulary: 300, MinFrequency: -1}, "the minimum frequency is -1"},
 		{TrainOptions{Vocabulary: 300, WordBytes: -1}, "the bound on word bytes is -1"},
+		{TrainOptions{Vocabulary: 300, WordBytes: maxWordBytes + 1}, "the bound on word bytes is 536870913, expected at most 536870912"},
 		{TrainOptions{Vocabulary: 262, WordBytes: 21}, "the distinct words have more than 21 bytes"},
 		{TrainOptions{Vocabulary: 300, MinFrequency: 2}, "5 distinct words, which give 267 tokens at a minimum frequency of 2"},
 	} {

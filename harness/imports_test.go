@@ -20,6 +20,7 @@ var imports = map[string][]string{
 	"compress/kernelgen":           {},
 	"sim":                          {},
 	"tasks":                        {},
+	"tasks/world":                  {},
 	"results":                      {},
 	"experiments/spec":             {},
 	"models/backend":               {},
@@ -47,6 +48,7 @@ var imports = map[string][]string{
 var testImports = map[string][]string{
 	"compress":              {"compress/codectest"},
 	"models/backend/cpu":    {"models/backend/backendtest"},
+	"tasks/world":           {"tasks"},
 	"models/decoder":        {"models/backend/cpu"},
 	"models/quantize":       {"models/checkpoint"},
 	"models/quantize/train": {"models/backend/cpu"},

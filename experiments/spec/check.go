@@ -21,6 +21,7 @@ type reader struct {
 	includes int
 	hidden   []pair // top-level entries of fragments that another file replaced
 	set      []override
+	docs     []KeyDoc // of every key that a file of this kind may have
 	errs     Errors
 }
 
@@ -95,7 +96,7 @@ func (r *reader) unknownKey(kn *node, known []string, where string) {
 		r.fault(kn.pos, message, strconv.Quote(best))
 		return
 	}
-	for _, d := range keyDocs {
+	for _, d := range r.docs {
 		if at := strings.LastIndexByte(d.Path, '.'); at > 0 && d.Path[at+1:] == kn.text {
 			r.fault(kn.pos, message, fmt.Sprintf("one of %s (%s belongs in %s)", strings.Join(known, ", "), kn.text, d.Path[:at]))
 			return

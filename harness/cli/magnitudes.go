@@ -25,6 +25,7 @@ func (f *magnitudeFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.options.SkipFirst, "skip-first", false, "leave out position 0 of every sequence, whose values may be extreme")
 	c.Flags().StringVar(&f.format, "format", "markdown", "markdown, csv or latex")
 	cobra.CheckErr(c.MarkFlagRequired("calibration"))
+	f.options.Shares = []float64{.1, .01, .001}
 }
 
 // check refuses what makes no sense before a model is loaded.
@@ -65,9 +66,10 @@ func newMagnitudes(s streams) *cobra.Command {
 		Short: "Measure the values of the residual stream at every layer",
 		Long: `Layer 0 is the embeddings, layer k the residual stream after block k, which a split
 there sends. Kurtosis is the fourth central moment of all values of a layer over the
-square of their variance: 3 for normal ones, more where few values are large. Energy is
-the sum of squares; its share in the largest channel, 1 % and 10 % of the channels
-(rounded up), and in position 0 of the sequences.`,
+square of their variance: 3 for normal ones, more where few values are large. "1 % reach"
+is the magnitude that so many of the values reach, to 8 bits: a tau that keeps them.
+Energy is the sum of squares; its share in the largest channel, in 1 % and 10 % of the
+channels (rounded up), and in position 0 of the sequences.`,
 		Example: `  splitbench magnitudes --model DIR --calibration text.jsonl --tau 1,5,10`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -112,6 +114,9 @@ func magnitudeTable(o quantise.MagnitudeOptions, names []string, bases ...[]quan
 	column("RMS", 3)
 	column("kurtosis", 2)
 	column("max abs", 2)
+	for _, share := range o.Shares {
+		column(strconv.FormatFloat(100*share, 'g', -1, 64)+" % reach", 3)
+	}
 	for _, tau := range o.Thresholds {
 		column("above "+strconv.FormatFloat(tau, 'g', -1, 64)+" [%]", 3)
 	}
@@ -132,6 +137,9 @@ func magnitudeTable(o quantise.MagnitudeOptions, names []string, bases ...[]quan
 			add(m.RMS)
 			add(m.Kurtosis)
 			add(m.Max)
+			for _, v := range m.Reached {
+				add(v)
+			}
 			for _, a := range m.Above {
 				add(100 * a)
 			}

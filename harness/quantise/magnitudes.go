@@ -22,6 +22,10 @@ type Magnitudes struct {
 	Above    []float64
 	// Energy is the share of each channel in the sum of x², in falling order.
 	Energy []float64
+	// Reached holds, for each of MagnitudeOptions.Shares, the magnitude that this
+	// share of the values reaches: the largest number of 8 significant bits for
+	// which |x| >= it still holds for that many.
+	Reached []float64
 	// First is the share of the first positions in the sum of x², those left out
 	// of everything else included.
 	First float64
@@ -41,6 +45,7 @@ type MagnitudeOptions struct {
 	// Thresholds give Above: the share of values with |x| >= threshold, compared
 	// in float32 as the threshold splitting of package compress does.
 	Thresholds []float64
+	Shares     []float64 // give Reached
 	// SkipFirst leaves the first position of every sequence out.
 	SkipFirst bool
 }
@@ -52,6 +57,7 @@ type moments struct {
 	first   float64    // of x² at first positions
 	max     float32
 	above   []int
+	upper   []int // values by the upper 16 bits of |x|, a bfloat16
 	rows    int
 }
 
@@ -61,33 +67,10 @@ func Measure(ctx context.Context, m *decoder.Model, sequences [][]int32, o Magni
 	n := m.Config.HiddenSize
 	layers := make([]moments, m.Config.Layers+1)
 	for k := range layers {
-		layers[k].channel, layers[k].above = make([]float64, n), make([]int, len(o.Thresholds))
+		layers[k] = newMoments(n, o)
 	}
 	err := eachStream(ctx, m, sequences, func(k int, rows []float32) error {
-		l := &layers[k]
-		for _, v := range rows[:n] {
-			l.first += float64(float64(v) * float64(v))
-		}
-		if o.SkipFirst {
-			rows = rows[n:]
-		}
-		l.rows += len(rows) / n
-		for i, v := range rows {
-			x := float64(v)
-			square := float64(x * x)
-			l.sum[0] += x
-			l.sum[1] += square
-			l.sum[2] += float64(square * x)
-			l.sum[3] += float64(square * square)
-			l.channel[i%n] += square
-			a := float32(math.Abs(x))
-			l.max = max(l.max, a)
-			for j, t := range o.Thresholds {
-				if !(a < float32(t)) {
-					l.above[j]++
-				}
-			}
-		}
+		layers[k].add(rows, n, o)
 		return nil
 	})
 	if err != nil {
@@ -95,12 +78,44 @@ func Measure(ctx context.Context, m *decoder.Model, sequences [][]int32, o Magni
 	}
 	all := make([]Magnitudes, len(layers))
 	for k := range all {
-		all[k] = layers[k].magnitudes(k, n, o.SkipFirst)
+		all[k] = layers[k].magnitudes(k, n, o)
 	}
 	return all, nil
 }
 
-func (l *moments) magnitudes(layer, channels int, skipped bool) Magnitudes {
+func newMoments(n int, o MagnitudeOptions) moments {
+	return moments{channel: make([]float64, n), above: make([]int, len(o.Thresholds)), upper: make([]int, 1<<15)}
+}
+
+// add counts the rows of one sequence.
+func (l *moments) add(rows []float32, n int, o MagnitudeOptions) {
+	for _, v := range rows[:n] {
+		l.first += float64(float64(v) * float64(v))
+	}
+	if o.SkipFirst {
+		rows = rows[n:]
+	}
+	l.rows += len(rows) / n
+	for i, v := range rows {
+		x := float64(v)
+		square := float64(x * x)
+		l.sum[0] += x
+		l.sum[1] += square
+		l.sum[2] += float64(square * x)
+		l.sum[3] += float64(square * square)
+		l.channel[i%n] += square
+		a := float32(math.Abs(x))
+		l.max = max(l.max, a)
+		l.upper[math.Float32bits(a)>>16]++
+		for j, t := range o.Thresholds {
+			if !(a < float32(t)) {
+				l.above[j]++
+			}
+		}
+	}
+}
+
+func (l *moments) magnitudes(layer, channels int, o MagnitudeOptions) Magnitudes {
 	m := Magnitudes{Layer: layer, Rows: l.rows, Max: float64(l.max)}
 	count := float64(max(1, l.rows*channels))
 	mean, raw2, raw3, raw4 := l.sum[0]/count, l.sum[1]/count, l.sum[2]/count, l.sum[3]/count
@@ -114,16 +129,31 @@ func (l *moments) magnitudes(layer, channels int, skipped bool) Magnitudes {
 	for _, n := range l.above {
 		m.Above = append(m.Above, float64(n)/count)
 	}
+	for _, share := range o.Shares {
+		m.Reached = append(m.Reached, l.reached(share*count))
+	}
 	for _, e := range l.channel {
 		m.Energy = append(m.Energy, share(e, l.sum[1]))
 	}
 	slices.SortFunc(m.Energy, func(a, b float64) int { return cmp.Compare(b, a) })
 	total := l.sum[1]
-	if skipped {
+	if o.SkipFirst {
 		total += l.first
 	}
 	m.First = share(l.first, total)
 	return m
+}
+
+// reached is the largest bfloat16 that at least so many magnitudes reach, 0 when
+// there are fewer.
+func (l *moments) reached(values float64) float64 {
+	sum := 0
+	for i := len(l.upper) - 1; i > 0; i-- {
+		if sum += l.upper[i]; sum > 0 && float64(sum) >= values {
+			return float64(math.Float32frombits(uint32(i) << 16))
+		}
+	}
+	return 0
 }
 
 // share is part of whole, 0 of nothing.

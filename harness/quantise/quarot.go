@@ -2,6 +2,8 @@ package quantise
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
 
 	"splitbench/models/checkpoint"
 	"splitbench/models/quantize"
@@ -37,41 +39,58 @@ func (r *rotation) take(w, gain []float32) {
 
 // right multiplies the columns of w by gain, unless it is nil, and its rows by q.
 func (r *rotation) right(w, gain []float32) {
-	sum := make([]float64, r.n)
-	for i := 0; i < len(w); i += r.n {
-		row := w[i : i+r.n]
-		clear(sum)
-		for j, v := range row {
-			x := float64(v)
-			if gain != nil {
-				x *= float64(gain[j]) // exact
+	inParts(len(w)/r.n, func(from, to int) {
+		sum := make([]float64, r.n)
+		for ; from < to; from++ {
+			row := w[from*r.n : (from+1)*r.n]
+			clear(sum)
+			for j, v := range row {
+				x := float64(v)
+				if gain != nil {
+					x = float64(x * float64(gain[j])) // exact
+				}
+				for c, y := range r.q[j*r.n : (j+1)*r.n] {
+					sum[c] += float64(x * y)
+				}
 			}
-			for c, y := range r.q[j*r.n : (j+1)*r.n] {
-				sum[c] += float64(x * y)
+			for c, v := range sum {
+				row[c] = float32(v)
 			}
 		}
-		for c, v := range sum {
-			row[c] = float32(v)
-		}
-	}
+	})
 }
 
 // left multiplies w, n rows, by qᵀ.
 func (r *rotation) left(w []float32) {
 	cols := len(w) / r.n
-	sum := make([]float64, len(w))
-	for i := range r.n {
-		row := w[i*cols : (i+1)*cols]
-		for j, y := range r.q[i*r.n : (i+1)*r.n] {
-			d := sum[j*cols : (j+1)*cols]
-			for c, v := range row {
-				d[c] += float64(y * float64(v))
+	inParts(cols, func(from, to int) {
+		width := to - from
+		sum := make([]float64, r.n*width)
+		for i := range r.n {
+			row := w[i*cols+from : i*cols+to]
+			for j, y := range r.q[i*r.n : (i+1)*r.n] {
+				d := sum[j*width : (j+1)*width]
+				for c, v := range row {
+					d[c] += float64(y * float64(v))
+				}
 			}
 		}
+		for j := range r.n {
+			for c, v := range sum[j*width : (j+1)*width] {
+				w[j*cols+from+c] = float32(v)
+			}
+		}
+	})
+}
+
+// inParts calls f for parts of 0 .. n, one for each processor.
+func inParts(n int, f func(from, to int)) {
+	parts := min(n, runtime.GOMAXPROCS(0))
+	var w sync.WaitGroup
+	for k := range parts {
+		w.Go(func() { f(n*k/parts, n*(k+1)/parts) })
 	}
-	for i, v := range sum {
-		w[i] = float32(v)
-	}
+	w.Wait()
 }
 
 // fold multiplies columns by a norm's gains, in float64 as the original.

@@ -53,6 +53,9 @@ func PrincipalAxes(ctx context.Context, m *decoder.Model, sequences [][]int32, l
 	}
 	a := &Axes{Rows: moment.Rows()}
 	a.Eigenvalues, a.Rotation, err = quantize.SymmetricEigen(moment.Matrix(), n)
+	for i, v := range a.Eigenvalues {
+		a.Eigenvalues[i] = max(0, v) // of fewer rows than channels: no energy but rounding
+	}
 	return a, err
 }
 

@@ -110,21 +110,31 @@ func sameAnswers(t *testing.T, what string, have, want []Answer) {
 	}
 }
 
-// sharedModel opens a model of the golden data.
-func sharedModel(t *testing.T, name string) *Loaded {
+// sharedPath returns a path below the shared data folder, or skips the test
+// without it.
+func sharedPath(t *testing.T, parts ...string) string {
 	t.Helper()
 	root := os.Getenv("SPLITBENCH_SHARED")
 	if root == "" {
 		root = filepath.Join("..", "..", "..", "shared")
 	}
-	path := filepath.Join(root, "golden", "models", name)
+	path := filepath.Join(append([]string{root}, parts...)...)
 	if _, err := os.Stat(path); err != nil {
 		if os.Getenv("SPLITBENCH_REQUIRE_SHARED") == "1" {
 			t.Fatal(err)
 		}
 		t.Skipf("shared data missing (set SPLITBENCH_SHARED): %v", err)
 	}
-	l, err := Open(Source{Path: path})
+	return path
+}
+
+// sharedModel opens a model of the golden data.
+func sharedModel(t *testing.T, name string) *Loaded { return openShared(t, "golden", "models", name) }
+
+// openShared opens a model of the shared data.
+func openShared(t *testing.T, parts ...string) *Loaded {
+	t.Helper()
+	l, err := Open(Source{Path: sharedPath(t, parts...)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,6 +138,15 @@ func loadTensor(c *checkpoint.Checkpoint, name string) ([]float32, []int, error)
 	return v, t.Shape, err
 }
 
+// Sizes returns the bytes of a block's linear maps and of the largest Hessian of
+// its inputs, both in float32: the measure of what quantizing takes beyond the
+// embeddings and the calibration set.
+func Sizes(c checkpoint.Config) (block, hessian int64) {
+	h, q, kv, f := int64(c.HiddenSize), int64(c.QueryWidth()), int64(c.KVWidth()), int64(c.IntermediateSize)
+	n := max(h, q, f)
+	return 4 * (2*h*(q+kv) + 3*h*f), 4 * n * n
+}
+
 // newWeight puts a matrix on a backend.
 func newWeight(be backend.Backend, values []float32, out, in int) (backend.Weight, error) {
 	return be.NewWeight(backend.Dense{Out: out, In: in, Fill: func(dst []float32, from, to int) error {

@@ -30,12 +30,13 @@ type Sink interface {
 // Step tells of the progress of Quantize.
 type Step struct {
 	Block, Blocks int     // blocks done, of how many
+	Kept          bool    // the last of them by an earlier run: see Writer
 	Loss          float64 // GPTQ: sum of the squared errors of the block's weights; AWQ: of the scale searches; OmniQuant: of the last step; else 0
 }
 
 // Options of Quantize.
 type Options struct {
-	Progress func(Step)          // called after every block; may be nil
+	Progress func(Step)          // called before the first block, with Block 0, and after every block; may be nil
 	Estimate func(time.Duration) // told after the first step of a training how long it will take in all; may be nil
 }
 
@@ -121,22 +122,66 @@ func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend,
 	if err := sink.Ends(r.config, e); err != nil {
 		return m, err
 	}
+	w, _ := sink.(*Writer)
+	o.progress(Step{Blocks: r.config.Layers})
 	for k := range r.config.Layers {
 		if err := ctx.Err(); err != nil {
 			return m, err
 		}
-		b, loss, err := r.block(ctx, k)
+		step := Step{Block: k + 1, Blocks: r.config.Layers}
+		var b *Block
+		if w != nil {
+			b = w.kept(k, r.config)
+		}
+		if b != nil {
+			step.Kept = true
+			err = r.pass(ctx, k, b)
+		} else if b, step.Loss, err = r.block(ctx, k); err == nil {
+			err = sink.Block(k, b)
+		}
 		if err != nil {
 			return m, fmt.Errorf("layer %d: %w", k+1, err)
 		}
-		if err := sink.Block(k, b); err != nil {
-			return m, err
-		}
-		if o.Progress != nil {
-			o.Progress(Step{Block: k + 1, Blocks: r.config.Layers, Loss: loss})
-		}
+		o.progress(step)
 	}
 	return m, nil
+}
+
+func (o Options) progress(s Step) {
+	if o.Progress != nil {
+		o.Progress(s)
+	}
+}
+
+// last says whether no block comes after block k, from 0.
+func (r *run) last(k int) bool { return k+1 == r.config.Layers }
+
+// pass takes the residual rows through block k, which is quantized already.
+func (r *run) pass(ctx context.Context, k int, b *Block) error {
+	if r.last(k) {
+		return nil
+	}
+	if r.full != nil {
+		original, err := loadBlock(r.c, k)
+		if err != nil {
+			return err
+		}
+		l, err := original.layer(r.be, nil)
+		if err != nil {
+			return err
+		}
+		if err := r.s.run(ctx, k, l, r.full, true); err != nil {
+			return err
+		}
+	}
+	if r.quant != nil {
+		l, err := b.layer(r.be, b.calibrationHooks(r.m, r.config))
+		if err != nil {
+			return err
+		}
+		return r.s.run(ctx, k, l, r.quant, true)
+	}
+	return nil
 }
 
 // trained is Quantize for OmniQuant with parameters to learn.
@@ -152,7 +197,23 @@ func trained(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, 
 	if err := sink.Ends(c.Config, e); err != nil {
 		return err
 	}
-	return train.OmniQuant(ctx, c.Config, train.FromCheckpoint{Checkpoint: c}, m, do, calibration, train.Options{Estimate: o.Estimate}, func(k int, r *train.Result) error {
+	o.progress(Step{Blocks: c.Config.Layers})
+	w, _ := sink.(*Writer)
+	kept := map[int]bool{}
+	t := train.Options{Estimate: o.Estimate}
+	if w != nil {
+		t.Learned = func(k int) (*train.Parameters, error) {
+			p := w.learned(k)
+			kept[k] = p != nil
+			return p, nil
+		}
+	}
+	return train.OmniQuant(ctx, c.Config, train.FromCheckpoint{Checkpoint: c}, m, do, calibration, t, func(k int, r *train.Result) error {
+		if w != nil && !kept[k] {
+			if err := w.learn(k, r.Parameters); err != nil {
+				return err
+			}
+		}
 		b := &Block{Norms: [2][]float32{r.Values.AttentionNorm, r.Values.MLPNorm}}
 		for i, v := range r.Values.Linears() {
 			in := [4]int{c.Config.HiddenSize, c.Config.QueryWidth(), c.Config.HiddenSize, c.Config.IntermediateSize}[inputOf[i]]
@@ -161,13 +222,11 @@ func trained(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, 
 		if err := sink.Block(k, b); err != nil {
 			return err
 		}
-		if o.Progress != nil {
-			s := Step{Block: k + 1, Blocks: c.Config.Layers}
-			if n := len(r.Losses); n > 0 {
-				s.Loss = r.Losses[n-1]
-			}
-			o.Progress(s)
+		s := Step{Block: k + 1, Blocks: c.Config.Layers, Kept: kept[k]}
+		if n := len(r.Losses); n > 0 {
+			s.Loss = r.Losses[n-1]
 		}
+		o.progress(s)
 		return nil
 	})
 }

@@ -23,15 +23,28 @@ type Linear struct {
 	Bias          []float32 // nil without
 }
 
+// forget drops the values that settle makes again of the integers.
+func (l *Linear) forget() {
+	if l.Body != nil && (l.Outlier != nil || l.Body.Cols == l.In) {
+		l.Values = nil
+	}
+}
+
 // settle makes Values what the integers stand for.
 func (l *Linear) settle() error {
 	if l.Body == nil {
 		return nil
 	}
+	if l.Values == nil {
+		l.Values = make([]float32, l.Out*l.In)
+	}
 	offset := 0
 	for _, t := range []*quantize.Tensor{l.Body, l.Outlier} {
 		if t == nil {
 			continue
+		}
+		if t.Cols == l.In {
+			return t.Dequantize(l.Values)
 		}
 		v := make([]float32, t.Rows*t.Cols)
 		if err := t.Dequantize(v); err != nil {

@@ -3,6 +3,7 @@ package quantise
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"splitbench/models/backend"
@@ -389,21 +390,30 @@ func (b *Block) round(m quantize.Method) error {
 
 // gptq quantizes the block by GPTQ on the inputs that the quantized blocks
 // before it give, one Hessian at a time, and takes these inputs through it.
+//
+// The block is on the backend once. On the host the numbers of a linear map go
+// as soon as their integers are there, so that beside one Hessian there is no
+// second block in float32.
 func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err error) {
 	g, damp, _ := r.m.GPTQSettings()
-	g.MatMul = r.matMul
+	g.Overwrite = true
+	if do, ok := r.be.(products); ok {
+		g.MatMul = r.s.matMul(do)
+	}
 	l, err := b.layer(r.be, b.calibrationHooks(r.m, r.config))
 	if err != nil {
 		return 0, err
 	}
-	quantized := l
-	for input, maps := range fed {
-		n := b.Linears[maps[0]].In
-		pass := l
-		if r.m.GPTQ.TrueSequential {
-			pass = quantized
+	reload := func(i int) (err error) {
+		lin := &b.Linears[i]
+		if err = lin.settle(); err == nil {
+			of(&l, i).Weight, err = newWeight(r.be, lin.Values, lin.Out, lin.In)
 		}
-		h, err := r.s.hessian(ctx, k, pass, r.quant, input, n)
+		return err
+	}
+	for input, maps := range fed {
+		runtime.GC() // the memory of weights is outside of the heap and waits for it
+		h, err := r.s.hessian(ctx, k, l, r.quant, input, b.Linears[maps[0]].In)
 		if err != nil {
 			return 0, err
 		}
@@ -418,27 +428,26 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 				return 0, fmt.Errorf("%s: %w", linearNames[i], err)
 			}
 			loss += res.Loss
-			lin.Values, lin.Body, lin.Outlier = res.Weight, res.Body, res.Outlier
-			if err := lin.settle(); err != nil {
-				return 0, err
+			lin.Body, lin.Outlier = res.Body, res.Outlier
+			if r.m.GPTQ.TrueSequential {
+				if err := reload(i); err != nil {
+					return 0, err
+				}
 			}
-			if of(&quantized, i).Weight, err = newWeight(r.be, lin.Values, lin.Out, lin.In); err != nil {
-				return 0, err
-			}
+			lin.forget()
 		}
 	}
-	return loss, r.s.run(ctx, k, quantized, r.quant, true)
-}
-
-// matMul is a product of GPTQ on the backend.
-func (r *run) matMul(dst, a, b []float32, m, n, k int) {
-	w, err := newWeight(r.be, b, n, k)
-	if err == nil {
-		err = r.s.multiply(dst, a, w, m)
+	for i := range b.Linears {
+		of(&l, i).Weight = nil
+		runtime.GC()
+		if err := reload(i); err != nil {
+			return 0, err
+		}
 	}
-	if err != nil { // of an allocation on the host
-		panic(fmt.Sprintf("quantise: product of %d x %d x %d: %v", m, n, k, err))
+	if r.last(k) {
+		return loss, nil
 	}
+	return loss, r.s.run(ctx, k, l, r.quant, true)
 }
 
 // assembly is the Sink that makes a model on a backend.

@@ -23,15 +23,28 @@ type Linear struct {
 	Bias          []float32 // nil without
 }
 
+// forget drops the values that settle makes again of the integers.
+func (l *Linear) forget() {
+	if l.Body != nil && (l.Outlier != nil || l.Body.Cols == l.In) {
+		l.Values = nil
+	}
+}
+
 // settle makes Values what the integers stand for.
 func (l *Linear) settle() error {
 	if l.Body == nil {
 		return nil
 	}
+	if l.Values == nil {
+		l.Values = make([]float32, l.Out*l.In)
+	}
 	offset := 0
 	for _, t := range []*quantize.Tensor{l.Body, l.Outlier} {
 		if t == nil {
 			continue
+		}
+		if t.Cols == l.In {
+			return t.Dequantize(l.Values)
 		}
 		v := make([]float32, t.Rows*t.Cols)
 		if err := t.Dequantize(v); err != nil {
@@ -136,6 +149,15 @@ func loadTensor(c *checkpoint.Checkpoint, name string) ([]float32, []int, error)
 		t.Release(0, t.Shape[0])
 	}
 	return v, t.Shape, err
+}
+
+// Sizes returns the bytes of a block's linear maps and of the largest Hessian of
+// its inputs, both in float32: the measure of what quantizing takes beyond the
+// embeddings and the calibration set.
+func Sizes(c checkpoint.Config) (block, hessian int64) {
+	h, q, kv, f := int64(c.HiddenSize), int64(c.QueryWidth()), int64(c.KVWidth()), int64(c.IntermediateSize)
+	n := max(h, q, f)
+	return 4 * (2*h*(q+kv) + 3*h*f), 4 * n * n
 }
 
 // newWeight puts a matrix on a backend.

@@ -77,16 +77,22 @@ func CalibrationDigest(calibration [][]int32) string {
 	return hex.EncodeToString(d.Sum(nil))
 }
 
-// Writer is the Sink that writes a quantized checkpoint to a folder.
+// Writer is the Sink that writes a quantized checkpoint to a folder, block by
+// block. In a folder that holds the beginning of the same checkpoint, as its
+// header says, Quantize goes on after the blocks that are there: the result has
+// the bytes of an undisturbed run. Finish ends the writing.
 type Writer struct {
-	dir    string
-	source string // folder of the original's config.json
-	header Header
+	dir     string
+	source  string // folder of the original's config.json
+	header  Header
+	resumed bool // the folder's blocks are of this checkpoint
 }
 
 // NewWriter returns the sink for a folder that exists; the config.json is made
 // from that of the folder source.
-func NewWriter(dir, source string, h Header) *Writer { return &Writer{dir, source, h} }
+func NewWriter(dir, source string, h Header) *Writer {
+	return &Writer{dir: dir, source: source, header: h}
+}
 
 // writeFile writes a safetensors file that appears only when it is whole.
 func writeFile(path string, tensors []checkpoint.NamedTensor, metadata map[string]string) error {
@@ -95,7 +101,7 @@ func writeFile(path string, tensors []checkpoint.NamedTensor, metadata map[strin
 		return err
 	}
 	defer os.Remove(f.Name())
-	err = errors.Join(checkpoint.WriteSafetensors(f, tensors, metadata), f.Chmod(0o644), f.Close())
+	err = errors.Join(checkpoint.WriteSafetensors(f, tensors, metadata), f.Chmod(0o644), f.Sync(), f.Close())
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -137,6 +143,12 @@ func endTensors(c checkpoint.Config, e *Ends) []checkpoint.NamedTensor {
 // Ends writes config.json and the first file.
 func (w *Writer) Ends(c checkpoint.Config, e *Ends) error {
 	if err := writeConfig(w.source, w.dir, map[string]any{"tie_word_embeddings": e.Head == nil}); err != nil {
+		return err
+	}
+	if w.resumed = w.continues(); w.resumed {
+		return nil
+	}
+	if err := w.clear(); err != nil {
 		return err
 	}
 	text, err := json.Marshal(w.header)
@@ -303,9 +315,17 @@ func (s *Stored) Digest() (string, error) {
 // computes, bit for bit.
 func (s *Stored) Model(be backend.Backend) (*decoder.Model, error) {
 	a := &assembly{m: s.Header.Method, be: be}
+	if err := s.Send(a); err != nil {
+		return nil, err
+	}
+	return a.model()
+}
+
+// Send hands the parts of the checkpoint to a sink, as Quantize did.
+func (s *Stored) Send(sink Sink) error {
 	r, err := s.open(endsFile)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.f.Close()
 	c := s.Config
@@ -317,21 +337,21 @@ func (s *Stored) Model(be backend.Backend) (*decoder.Model, error) {
 		e.Head = r.floats("lm_head.weight", c.VocabSize, c.HiddenSize)
 	}
 	if err := r.end(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := a.Ends(c, e); err != nil {
-		return nil, err
+	if err := sink.Ends(c, e); err != nil {
+		return err
 	}
 	for k := range c.Layers {
 		b, err := s.block(k)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := a.Block(k, b); err != nil {
-			return nil, err
+		if err := sink.Block(k, b); err != nil {
+			return err
 		}
 	}
-	return a.model()
+	return nil
 }
 
 // reader reads the tensors of one file; the first fault stays in err.

@@ -231,14 +231,15 @@ func TestHessianAddProduct(t *testing.T) {
 	b, _ := NewHessian(n, 2)
 	for first := 0; first < n; first += 50 {
 		rows := min(50, n-first)
-		p := make([]float32, rows*n)
+		cols := n - first
+		p := make([]float32, rows*cols)
 		for r := range rows {
-			for c := range n {
+			for c := range cols {
 				var s float64
 				for k := 0; k < len(x); k += n {
-					s += float64(x[k+first+r]) * float64(x[k+c])
+					s += float64(x[k+first+r]) * float64(x[k+first+c])
 				}
-				p[r*n+c] = float32(s)
+				p[r*cols+c] = float32(s)
 			}
 		}
 		if err := b.AddProduct(first, rows, p); err != nil {

@@ -51,6 +51,13 @@ func List() []Figure {
 			build:       func(in Input) ([]*page, error) { return metricByLayer(in, false) },
 		},
 		{
+			Name:        "accuracy_vs_clamp",
+			Title:       "Primary metric by limit of boundary magnitudes",
+			Needs:       "split cells with one or more values of clamp",
+			Description: "The primary metric of each task against the largest magnitude that values of the boundary tensor keep, one line per split layer, with what is not clamped as a horizontal line (arXiv 2511.04002, Fig. 4a).",
+			build:       metricByClamp,
+		},
+		{
 			Name:        "bytes_vs_tokens",
 			Title:       "Payload by rows sent",
 			Needs:       "split cells with a codec, for one or more values of max_tokens",

@@ -21,7 +21,7 @@ import (
 // A record that is cut short or does not match its checksum ends the journal: it
 // is what a crash left of the block being written.
 const (
-	journalMagic  = "SBJRNL03"
+	journalMagic  = "SBJRNL04"
 	journalHeader = 8 + 4 + 64 + 4 // magic, version, key, CRC-32C of these
 	recordHeader  = 8
 	// minRow is the smallest encoded row: flags, 17 varints, one float.
@@ -268,6 +268,7 @@ func appendRow(b []byte, r, before *Row) []byte {
 		b = binary.AppendVarint(b, r.Seed)
 		b = appendFloat(b, r.Threshold)
 		b = appendFloat(b, r.Delta)
+		b = appendFloat(b, r.Clamp)
 	}
 	for _, v := range r.ints32() {
 		b = binary.AppendVarint(b, int64(*v))
@@ -390,6 +391,7 @@ func decodeBlock(b []byte) (block int, rows []Row, counts []int64, err error) {
 			row.Seed = r.varint()
 			row.Threshold = r.float()
 			row.Delta = r.float()
+			row.Clamp = r.float()
 		}
 		row.IncludeKV = flags&flagIncludeKV != 0
 		row.Greedy = flags&flagGreedy != 0

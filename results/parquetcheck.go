@@ -54,8 +54,11 @@ func checkParquet(r io.ReaderAt, size int64) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(meta.Schema) == len(columns)-len(laterColumns) {
-		columns = withoutLater(columns)
+	older := columns
+	for i := len(laterColumns) - 1; i >= 0 && len(meta.Schema) < len(older); i-- {
+		if older = without(older, laterColumns[i]); len(meta.Schema) == len(older) {
+			columns = older
+		}
 	}
 	if err := checkColumns(meta, columns); err != nil {
 		return err
@@ -258,10 +261,10 @@ var rowColumns = sync.OnceValues(func() ([]format.SchemaElement, error) {
 	return columns, nil
 })
 
-// withoutLater returns the columns of the files that came before laterColumns.
-func withoutLater(columns []format.SchemaElement) []format.SchemaElement {
-	columns = slices.DeleteFunc(slices.Clone(columns), func(e format.SchemaElement) bool { return slices.Contains(laterColumns, e.Name) })
-	columns[0].NumChildren = thrift.New(columns[0].NumChildren.V - int32(len(laterColumns)))
+// without returns the columns of the files that came before some of laterColumns.
+func without(columns []format.SchemaElement, later []string) []format.SchemaElement {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(e format.SchemaElement) bool { return slices.Contains(later, e.Name) })
+	columns[0].NumChildren = thrift.New(columns[0].NumChildren.V - int32(len(later)))
 	return columns
 }
 

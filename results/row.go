@@ -57,6 +57,9 @@ type Point struct {
 	Restore  string `parquet:"restore" json:"restore"`
 	Tables   string `parquet:"tables" json:"tables"`
 	KVTables string `parquet:"kv_tables" json:"kv_tables"`
+	// Clamp is the largest magnitude that a value of the boundary tensor kept on its
+	// way to the codec, 0 without a limit.
+	Clamp float64 `parquet:"clamp" json:"clamp"`
 	// MaxTokens is W-bar, the number of leading tokens run on the edge; 0 is all.
 	MaxTokens int32 `parquet:"max_tokens" json:"max_tokens"`
 	// IncludeKV is I_kv: the keys and values of the edge layers are sent too.
@@ -71,9 +74,13 @@ type Point struct {
 	MaxLength int32 `parquet:"max_length" json:"max_length"`
 }
 
-// laterColumns came after the first files of this schema version; files without
-// them hold points at which they have no meaning, or the one value that there was.
-var laterColumns = []string{"tau_by", "lanes", "restore", "tables", "kv_tables"}
+// laterColumns came after the first files of this schema version, group by group;
+// files without the last groups hold points at which their columns have no meaning,
+// or the one value that there was.
+var laterColumns = [][]string{
+	{"tau_by", "lanes", "restore", "tables", "kv_tables"},
+	{"clamp"},
+}
 
 // complete fills in what a point of an older file does not say.
 func (p *Point) complete() {

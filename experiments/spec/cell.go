@@ -29,7 +29,7 @@ type Cell struct {
 // points that compute the same thing are equal.
 func (c *Cell) resolve() {
 	m := &c.Method
-	if m.Boundary != nil && m.Boundary.Codec == "none" {
+	if m.Boundary != nil && m.Boundary.Codec == "none" && m.Boundary.Clamp == 0 {
 		m.Boundary = nil
 	}
 	for _, k := range slices.Concat(files, axes) {
@@ -131,6 +131,9 @@ func (c *Cell) canonical(keys []*key, extra map[string]string) map[string]any {
 			out[k.name] = c.canonical(k.fields, extra)
 		case k.ref != nil && k.acts(c):
 			v := k.load(c)
+			if k.unkeyed && v == k.def {
+				continue
+			}
 			switch w := v.(type) {
 			case Limit:
 				if v = w.Docs; w.Fraction > 0 {

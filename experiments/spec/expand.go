@@ -193,6 +193,13 @@ func (p Point) matches(c *Cell) bool {
 			if c.Method.Kind != Split {
 				return false
 			}
+		case "clamp":
+			if v = 0.0; c.Method.Boundary != nil {
+				v = c.Method.Boundary.Clamp
+			}
+			if c.Method.Kind != Split {
+				return false
+			}
 		default:
 			k := axisKey(strings.TrimSpace(e.Name))
 			if k == nil || !k.acts(c) {

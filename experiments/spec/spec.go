@@ -115,6 +115,7 @@ type Boundary struct {
 	AboveType         string
 	SparseIndex       string
 	ScaleType         string
+	Clamp             float64 // upper limit of magnitudes before the codec; 0: none
 
 	// Of the codec split1 alone.
 	Lanes    int    // interleaved states of the coder; 0: chosen by size

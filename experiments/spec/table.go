@@ -45,12 +45,13 @@ type key struct {
 	choices  []string // of a choice
 	def      any      // int, float64, string, bool, Limit or Tau; nil: none
 
-	axis   string // name in sweep; empty: cannot be swept
-	mark   string // in Cell.Label; empty: axis
-	always bool   // shown in every label
-	digest string // the entry of extra that stands for this key in Cell.Canonical
-	late   bool   // came after the first recorded specs, in which its default was meant: written only otherwise
-	silent bool   // never part of Cell.Canonical: a display name
+	axis    string // name in sweep; empty: cannot be swept
+	mark    string // in Cell.Label; empty: axis
+	always  bool   // shown in every label
+	digest  string // the entry of extra that stands for this key in Cell.Canonical
+	late    bool   // came after the first recorded specs, in which its default was meant: written only otherwise
+	unkeyed bool   // of a late key: came after recorded cells in which it would have acted, so that Cell.Canonical has it only where it is not the default
+	silent  bool   // never part of Cell.Canonical: a display name
 
 	needs need
 	when  func(c *Cell) bool // whether the knob can act at this point; nil: always
@@ -73,7 +74,10 @@ const (
 
 func searching(c *Cell) bool { return quantising(c) && c.Method.Boundary.Search == "tabq" }
 
-func quantising(c *Cell) bool { return c.Method.Boundary.Codec != "raw16" }
+func quantising(c *Cell) bool { return messages(c) && c.Method.Boundary.Codec != "raw16" }
+
+// messages says whether rows cross as messages, and not as they are.
+func messages(c *Cell) bool { return c.Method.Boundary.Codec != "none" }
 
 // split1 is the codec with static tables; the keys for them act only there.
 func split1(c *Cell) bool { return c.Method.Boundary.Codec == "split1" }
@@ -157,8 +161,8 @@ var table = []*key{
 	{name: "sweep", shape: sweep,
 		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
 	{name: "outputs", shape: choice, list: true, empty: true,
-		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram"},
-		doc:     "Figures to make: accuracy against the split layer, bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b)."},
+		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram"},
+		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b)."},
 }
 
 func weightKeys(axis, mark string, ref func(c *Cell) *WeightCoder) []*key {
@@ -247,6 +251,10 @@ var boundaryKeys = []*key{
 	{name: "scale_type", shape: choice, choices: []string{"float16", "float32"}, def: "float16", axis: "scale_type", needs: boundaryMethod, when: quantising,
 		ref: func(c *Cell) any { return &c.Method.Boundary.ScaleType },
 		doc: "Type of a row's scale; it is rounded to this type before it is used."},
+	{name: "clamp", shape: number, high: 1e9, def: 0.0, axis: "clamp", late: true, unkeyed: true, needs: boundaryMethod,
+		shown: "0 = none",
+		ref:   func(c *Cell) any { return &c.Method.Boundary.Clamp },
+		doc:   "Upper limit of magnitudes: values of the boundary tensor beyond it are set to it before the codec, none included (Fig. 4a). Keys and values are not limited."},
 	{name: "lanes", shape: integer, ints: []int{0, 1, 2, 4, 8, 16, 32, 64, 96}, def: 0, axis: "lanes", late: true, needs: boundaryMethod, when: split1,
 		shown: "0 = chosen by size",
 		ref:   func(c *Cell) any { return &c.Method.Boundary.Lanes },

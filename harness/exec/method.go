@@ -2,6 +2,7 @@ package exec
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"splitbench/compress"
@@ -41,6 +42,11 @@ func Precision(m spec.Method, layers int) Method {
 func FromSpec(m spec.Method, c checkpoint.Config, t Tables) (Method, error) {
 	out := Precision(m, c.Layers)
 	b := m.Boundary
+	if b != nil {
+		if out.Clamp = float32(b.Clamp); b.Clamp > 0 && out.Clamp == 0 {
+			return Method{}, fmt.Errorf("clamp %v: expected 0 (none), or at least %v", b.Clamp, math.SmallestNonzeroFloat32)
+		}
+	}
 	if b == nil || b.Codec == CodecNone {
 		return out, nil
 	}
@@ -92,6 +98,9 @@ func OutcomeKey(m spec.Method, layers, longest int, t Tables) string {
 		r.IncludeKV = false
 	}
 	fmt.Fprintf(&b, "l=%d W=%d kv=%v", r.SplitLayer, r.MaxTokens, r.IncludeKV)
+	if m.Boundary != nil && m.Boundary.Clamp > 0 {
+		fmt.Fprintf(&b, " clamp=%v", float32(m.Boundary.Clamp))
+	}
 	if coded {
 		o := compress.Options{}
 		if m.Boundary.Codec != "raw16" {

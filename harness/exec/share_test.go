@@ -77,6 +77,11 @@ func sharingMethods(t *testing.T, layers int) map[string]Method {
 			}
 		}
 	}
+	for name, c := range map[string]compress.Codec{"none": nil, "literal": codecs["literal"], "tensor": codecs["tensor"]} {
+		for _, w := range []int{0, 16} {
+			out[fmt.Sprintf("clamped %s W=%d", name, w)] = Method{SplitLayer: split, WeightLayer: split, Front: q4, Codec: c, MaxTokens: w, IncludeKV: true, Clamp: .4}
+		}
+	}
 	out["all layers"] = Method{SplitLayer: layers, WeightLayer: 1, Front: q4, Back: q8, Codec: codecs["literal"]}
 	return out
 }

@@ -577,6 +577,9 @@ func Point(c spec.Cell, digests map[string]string) results.Point {
 			p.BackGroup = p.Group
 		}
 	}
+	if m.Boundary != nil {
+		p.Clamp = m.Boundary.Clamp
+	}
 	if b := m.Boundary; b != nil && b.Codec != exec.CodecNone {
 		p.Codec, p.Threshold, p.MaxActivationBits, p.Delta = b.Codec, b.Tau.Value, int32(b.MaxActivationBits), b.Delta
 		if b.Codec != "raw16" {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"splitbench/experiments/spec"
+	"splitbench/harness/exec"
 	"splitbench/models/backend"
 	"splitbench/models/backend/cpu"
 	"splitbench/sim"
@@ -170,7 +171,7 @@ func edgeMemory(shape sim.Shape, m spec.Method, rows int64) (weights, cache int6
 		return int64(w.Bits)
 	}
 	activation := int64(16)
-	if m.Boundary != nil && m.Boundary.Codec != "raw16" {
+	if m.Boundary != nil && m.Boundary.Codec != "raw16" && m.Boundary.Codec != exec.CodecNone {
 		activation = int64(m.Boundary.MaxActivationBits)
 	}
 	p := sim.Precision{

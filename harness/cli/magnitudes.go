@@ -10,6 +10,7 @@ import (
 
 	"splitbench/harness/exec"
 	"splitbench/harness/quantise"
+	"splitbench/models/quantize"
 	"splitbench/results"
 )
 
@@ -51,8 +52,12 @@ func (f *magnitudeFlags) sequences(s streams, l *exec.Loaded) ([][]int32, error)
 	}
 	c := l.Checkpoint.Config
 	c.MaxPositions = l.MaxLength
-	all, err := readCalibration(in, displayName(f.calibration), c, l.RequireTokenizer)
-	if err = errors.Join(err, in.Close()); err == nil && len(all) == 0 {
+	source, err := readCalibration(in, displayName(f.calibration), c, l.RequireTokenizer)
+	if err = errors.Join(err, in.Close()); err != nil {
+		return nil, err
+	}
+	all, _, err := source.sequences(quantize.CalibrationPlan{}, false, c)
+	if err == nil && len(all) == 0 {
 		err = fmt.Errorf("%s: no sequences", displayName(f.calibration))
 	}
 	return all, err

@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
 	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
-	"harness/builtin":              {"models/checkpoint"},
+	"harness/builtin":              {"harness/quantise", "models/checkpoint", "tasks/world"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
 	"harness/quantise":             {"models/backend", "models/checkpoint", "models/decoder", "models/quantize", "models/quantize/train"},
 	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},

@@ -258,7 +258,11 @@ func taskPath(c spec.Cell) (string, error) {
 	case c.Data == "":
 		return "", fmt.Errorf("task %s: no data: set SPLITBENCH_SHARED, or the key data or path", c.Task.Name)
 	default:
-		return tasks.DefaultPath(c.Data, c.Task.Name)
+		root, err := builtin.Resolve(c.Data)
+		if err != nil {
+			return "", err
+		}
+		return tasks.DefaultPath(root, c.Task.Name)
 	}
 }
 

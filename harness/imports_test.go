@@ -36,7 +36,7 @@ var imports = map[string][]string{
 	"models/quantize/train":        {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
-	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
+	"harness/bench":                {"compress", "harness/exec", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/quantize", "models/tokenizer", "results", "tasks"},
 	"harness/builtin":              {"models/checkpoint"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
 	"harness/quantise":             {"models/backend", "models/checkpoint", "models/decoder", "models/quantize", "models/quantize/train"},

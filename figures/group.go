@@ -184,6 +184,7 @@ func otherKnobs() []knob {
 		}, func(p *results.Point) float64 { return p.Delta }},
 	}
 	knobs = append(knobs, readingKnobs()...)
+	knobs = append(knobs, baselineKnobs()...)
 	knobs = append(knobs, extentKnobs()...)
 	return append(knobs, []knob{
 		{"group", func(p *results.Point) string {

@@ -78,6 +78,20 @@ func List() []Figure {
 			Description: "Distribution of |x| over the hidden state at the boundary, counted on the first block of each cell and pooled over tasks, one line per split layer, with the thresholds (arXiv 2511.04002, Fig. 4b).",
 			build:       activationHistogram,
 		},
+		{
+			Name:        "method_bars",
+			Title:       "Methods side by side",
+			Needs:       "methods with a quantizer",
+			Description: "The primary metric of each task as bars, one per method, grouped by the bits of activations, with standard errors and the model as it is as a line (arXiv 2511.04002, Table 3).",
+			build:       methodBars,
+		},
+		{
+			Name:        "method_pareto",
+			Title:       "Methods by the bits that a weight takes",
+			Needs:       "methods with a quantizer, for one or more weight widths",
+			Description: "The primary metric of each task against the mean number of bits that a linear weight takes as stored, scales, zeros, orders and outliers included: one line per method over its widths, and the points that no other beats in both.",
+			build:       methodPareto,
+		},
 	}
 }
 

@@ -36,11 +36,11 @@ var imports = map[string][]string{
 	"models/quantize/train":        {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
-	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
+	"harness/bench":                {"compress", "harness/exec", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/quantize", "models/tokenizer", "results", "tasks"},
 	"harness/builtin":              {"harness/quantise", "models/checkpoint", "tasks/world"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
 	"harness/quantise":             {"models/backend", "models/checkpoint", "models/decoder", "models/quantize", "models/quantize/train"},
-	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/tokenizer", "results", "sim", "tasks"},
+	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "harness/quantise", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/quantize", "models/tokenizer", "results", "sim", "tasks"},
 	"harness/train":                {"experiments/spec", "figures", "harness/builtin", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
 	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/bench", "harness/builtin", "harness/exec", "harness/quantise", "harness/runner", "harness/train", "models/backend/cpu", "models/checkpoint", "models/hub", "models/quantize", "models/tokenizer", "results", "tasks"},
 }

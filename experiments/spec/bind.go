@@ -34,6 +34,7 @@ func (r *reader) bind(root *node) *Spec {
 	methods := entriesOf(root.get("methods"))
 	for _, n := range methods {
 		r.checkRestore(n.get("boundary"))
+		r.checkSegments(n)
 		s.Methods = append(s.Methods, bindMethod(n))
 		w := written{method: n.pos}
 		if v := n.get("split_layer"); v != nil {
@@ -41,6 +42,15 @@ func (r *reader) bind(root *node) *Spec {
 		}
 		if v := n.get("l_w"); v != nil {
 			w.precisionLayer = v.pos
+		}
+		w.quantizer, w.calibration = n.pos, n.pos
+		for _, v := range []*node{n.get("preset"), n.get("back").get("quantizer"), n.get("front").get("quantizer"), n.get("quantizer")} {
+			if v != nil {
+				w.quantizer, w.calibration = v.pos, v.pos
+			}
+		}
+		if v := n.get("calibration"); v != nil {
+			w.calibration = v.pos
 		}
 		s.methodsAt = append(s.methodsAt, w)
 	}
@@ -109,10 +119,22 @@ func bindMethod(n *node) Method {
 	for _, k := range methodKeys {
 		switch {
 		case n.get(k.name) == nil:
-		case k.needs == splitMethod:
+		case k.needs == splitMethod, k.needs == presetMethod:
 			m.Kind = Split
-		case k.needs == weightMethod && m.Kind == Whole:
+		case (k.needs == weightMethod || k.needs == quantizerMethod) && m.Kind == Whole:
 			m.Kind = Weights
+		}
+	}
+	if !m.Calibration.Set() {
+		m.Calibration = Calibration{}
+	}
+	if m.Preset != "" {
+		if !m.Quantizer.Set() {
+			m.Quantizer.Preset = presetQuantizer
+		}
+		if m.Boundary == nil {
+			m.Boundary = &Boundary{}
+			bindKeys(boundaryKeys, nil, &Cell{Method: m})
 		}
 	}
 	if m.Kind != Split {
@@ -191,9 +213,13 @@ func (r *reader) checkAxesUsed(s *Spec, any bool) {
 			k := axisKey(a.Name)
 			if any && !slices.ContainsFunc(s.Methods, func(m Method) bool { return k.suits(&m) }) {
 				r.fault(a.name, "no method has a use for axis "+a.Name, [...]string{
-					weightMethod:   "a method with front, back, l_w or a split",
-					splitMethod:    "a split method: one with split_layer, boundary, max_tokens or include_kv",
-					boundaryMethod: "a method with a boundary",
+					weightMethod:     "a method with front, back, l_w, a quantizer or a split",
+					splitMethod:      "a split method: one with split_layer, boundary, preset, max_tokens or include_kv",
+					boundaryMethod:   "a method with a boundary",
+					quantizerMethod:  "a method with a quantizer",
+					frontQuantizer:   "a method with front.quantizer",
+					backQuantizer:    "a method with back.quantizer",
+					calibratedMethod: "a method with calibration",
 				}[k.needs])
 			}
 		}

@@ -128,6 +128,9 @@ func (s *Spec) point(model Model, task Task, i int, groups []Group, index []int)
 			}
 		}
 	}
+	if c.Method.Calibration.Task != "" {
+		c.Method.Calibration.Data = s.Data
+	}
 	c.resolve()
 	return c, at
 }
@@ -230,6 +233,12 @@ type identity struct {
 func (c *Cell) identity() identity {
 	id := identity{model: c.Model, task: c.Task, protocol: c.Protocol, chat: c.Chat, seed: c.Seed, method: c.Method}
 	id.method.Name, id.method.Boundary = "", nil
+	front, back := c.Method.Segments()
+	id.method.Preset, id.method.Quantizer = "", Quantizer{}
+	id.method.Front.Quantizer, id.method.Back.Quantizer = front, back
+	if !front.Set() && !back.Set() {
+		id.method.Calibration = Calibration{}
+	}
 	if c.Method.Boundary != nil {
 		id.boundary, id.compressed = *c.Method.Boundary, true
 	}

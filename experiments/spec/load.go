@@ -85,6 +85,7 @@ func ParseMethod(name string, data []byte) (Method, error) {
 	c := Cell{}
 	if root.kind == mappingNode {
 		r.checkRestore(root.get("boundary"))
+		r.checkSegments(root)
 		c.Method = bindMethod(root)
 		if c.Method.Kind == Split && c.Method.SplitLayer == 0 && root.get("split_layer") == nil {
 			r.fault(root.pos, "the split method has no split_layer", "split_layer: 1 or more")

@@ -27,7 +27,7 @@ type Spec struct {
 
 // written is where a method and those of its values that depend on the model were written.
 type written struct {
-	method, splitLayer, precisionLayer position
+	method, splitLayer, precisionLayer, quantizer, calibration position
 }
 
 // A Model is one checkpoint to run.
@@ -87,6 +87,9 @@ const (
 type Method struct {
 	Name           string
 	Kind           string      // Whole, Weights or Split
+	Preset         string      // OursBoundary or OursFront: what Quantizer does where; "" for none
+	Quantizer      Quantizer   // of all layers, or the one that Preset uses
+	Calibration    Calibration // of all quantizers of the method
 	Front, Back    WeightCoder // weights of layers 1..PrecisionLayer, and of those after
 	SplitLayer     int         // l, 1-based; 0 unless split (in Spec.Methods also: left to the sweep)
 	PrecisionLayer int         // l_w; 0: the split layer, or every layer of a weight-only method
@@ -99,6 +102,8 @@ type Method struct {
 type WeightCoder struct {
 	Bits  int // 2, 3, 4 or 8; 16: not quantised
 	Group int // inputs that share one scale; 0: the whole output channel
+	// Quantizer, if set, stands in the place of Bits and Group. That of Back acts on the server's layers too.
+	Quantizer Quantizer
 }
 
 // A Boundary is the compression of what crosses the split (arXiv 2511.04002, section 2.3).

@@ -17,11 +17,25 @@ import (
 // magnitudeFlags are the flags of the verbs that measure magnitudes.
 type magnitudeFlags struct {
 	calibration, format string
+	plan                quantize.CalibrationPlan
+	drawn               func() bool // a flag of the plan was given
 	options             quantise.MagnitudeOptions
 }
 
+// Windows drawn of a text unless flags say otherwise.
+const (
+	measuredWindows = 32
+	measuredTokens  = 512
+)
+
 func (f *magnitudeFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.calibration, "calibration", "", `file of token sequences, lines {"ids":[...]} or {"text":"..."}, - for standard input`)
+	c.Flags().StringVar(&f.calibration, "calibration", "", `lines {"ids":[...]} or {"text":"..."}, each one sequence, or a text file, of which windows are drawn; - for standard input`)
+	c.Flags().IntVar(&f.plan.Sequences, "sequences", measuredWindows, "windows to draw, as quantize does")
+	c.Flags().IntVar(&f.plan.Tokens, "tokens", 0, "tokens of a window (default: 512, or the model's positions where they are fewer)")
+	c.Flags().Uint64Var(&f.plan.Seed, "seed", 0, "seed of the windows")
+	f.drawn = func() bool {
+		return c.Flags().Changed("sequences") || c.Flags().Changed("tokens") || c.Flags().Changed("seed")
+	}
 	c.Flags().Float64SliceVar(&f.options.Thresholds, "tau", []float64{1, 5, 10}, "thresholds, with commas between them: the share of values with |x| >= tau")
 	c.Flags().BoolVar(&f.options.SkipFirst, "skip-first", false, "leave out position 0 of every sequence, whose values may be extreme")
 	c.Flags().StringVar(&f.format, "format", "markdown", "markdown, csv or latex")
@@ -35,6 +49,9 @@ func (f *magnitudeFlags) check() error {
 		if !(t >= 0) || math.IsInf(t, 0) {
 			return usagef("--tau %v, expected finite numbers, zero or more", t)
 		}
+	}
+	if err := errors.Join(within("sequences", f.plan.Sequences, 1, 1<<20), within("tokens", f.plan.Tokens, 0, 1<<24)); err != nil {
+		return err
 	}
 	for _, known := range results.Formats {
 		if known.Name == f.format {
@@ -56,10 +73,14 @@ func (f *magnitudeFlags) sequences(s streams, l *exec.Loaded) ([][]int32, error)
 	if err = errors.Join(err, in.Close()); err != nil {
 		return nil, err
 	}
-	all, _, err := source.sequences(quantize.CalibrationPlan{}, false, c)
-	if err == nil && len(all) == 0 {
-		err = fmt.Errorf("%s: no sequences", displayName(f.calibration))
+	if len(source.documents) == 0 {
+		return nil, fmt.Errorf("%s: no sequences", displayName(f.calibration))
 	}
+	plan := f.plan
+	if plan.Tokens == 0 {
+		plan.Tokens = min(measuredTokens, c.MaxPositions)
+	}
+	all, _, err := source.sequences(plan, f.drawn(), c)
 	return all, err
 }
 

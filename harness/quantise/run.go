@@ -35,8 +35,20 @@ type Step struct {
 	Loss          float64 // GPTQ: sum of the squared errors of the block's weights; AWQ: of the scale searches; OmniQuant: of the last step; else 0
 }
 
+// Part is a piece of GPTQ's work on a block, as it was measured: "pass" to the
+// inputs of linear maps, "hessian" and "factor" of an input, "quantize" of a
+// linear map, and "load" of the quantized weights.
+type Part struct {
+	Kind    string
+	Name    string  // of the input or the linear map
+	Out, In int     // of the linear map or the Hessian
+	Flops   float64 // products and sums
+	Seconds float64
+}
+
 // Options of Quantize.
 type Options struct {
+	Part     func(Part)          // told of every part of GPTQ's work; may be nil
 	Progress func(Step)          // called before the first block, with Block 0, and after every block; may be nil
 	Estimate func(time.Duration) // told after the first step of a training how long it will take in all; may be nil
 }
@@ -59,6 +71,7 @@ type run struct {
 	full    []backend.Matrix // residual rows of the original model, nil when nobody needs them
 	quant   []backend.Matrix // those of the quantized one; the same
 	rotated *rotation
+	part    func(Part)
 }
 
 // Resolve returns the method with what is chosen on the calibration set filled
@@ -94,7 +107,10 @@ func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend,
 	if trains(m) {
 		return m, trained(ctx, c, be, m, calibration, o, sink)
 	}
-	r := &run{m: m, c: c, config: c.Config, be: be}
+	r := &run{m: m, c: c, config: c.Config, be: be, part: o.Part}
+	if r.part == nil {
+		r.part = func(Part) {}
+	}
 	e, err := loadEnds(c)
 	if err != nil {
 		return m, err
@@ -414,20 +430,35 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 	}
 	for input, maps := range fed {
 		runtime.GC() // the memory of weights is outside of the heap and waits for it
-		h, err := r.s.hessian(ctx, k, l, r.quant, input, b.Linears[maps[0]].In)
+		n := b.Linears[maps[0]].In
+		part := Part{Name: inputNames[input], Out: n, In: n}
+		told := func(kind string, flops, seconds float64) {
+			part.Kind, part.Flops, part.Seconds = kind, flops, seconds
+			r.part(part)
+		}
+		started := time.Now()
+		h, products, err := r.s.hessian(ctx, k, l, r.quant, input, n)
 		if err != nil {
 			return 0, err
 		}
+		rows, pass := r.s.flops(b, input)
+		told("pass", pass, time.Since(started).Seconds()-products)
+		told("hessian", rows*float64(n)*float64(n), products)
+		started = time.Now()
 		f, err := h.Factor(damp, r.m.GPTQ.ActOrder)
 		if err != nil {
 			return 0, fmt.Errorf("input of %s: %w", inputNames[input], err)
 		}
+		told("factor", 2./3*float64(n)*float64(n)*float64(n), time.Since(started).Seconds())
 		for _, i := range maps {
 			lin := &b.Linears[i]
+			started = time.Now()
 			res, err := g.Quantize(lin.Values, lin.Out, lin.In, f)
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", linearNames[i], err)
 			}
+			part.Name, part.Out = linearNames[i], lin.Out
+			told("quantize", float64(lin.Out)*float64(n)*float64(n), time.Since(started).Seconds())
 			loss += res.Loss
 			lin.Body, lin.Outlier = res.Body, res.Outlier
 			if r.m.GPTQ.TrueSequential {
@@ -438,6 +469,7 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 			lin.forget()
 		}
 	}
+	started := time.Now()
 	for i := range b.Linears {
 		of(&l, i).Weight = nil
 		runtime.GC()
@@ -445,10 +477,15 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 			return 0, err
 		}
 	}
+	r.part(Part{Kind: "load", Seconds: time.Since(started).Seconds()})
 	if r.last(k) {
 		return loss, nil
 	}
-	return loss, r.s.run(ctx, k, l, r.quant, true)
+	started = time.Now()
+	err = r.s.run(ctx, k, l, r.quant, true)
+	_, flops := r.s.flops(b, len(fed))
+	r.part(Part{Kind: "pass", Name: "next layer", Flops: flops, Seconds: time.Since(started).Seconds()})
+	return loss, err
 }
 
 // assembly is the Sink that makes a model on a backend.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
@@ -192,17 +193,17 @@ type products interface {
 
 // hessian runs block k as far as an input and returns the Hessian of the input.
 // Its products come from the backend, a batch of sequences at a time, and are
-// summed in float64.
-func (s *stream) hessian(ctx context.Context, k int, l decoder.Layer, rows []backend.Matrix, input, n int) (*quantize.Hessian, error) {
-	h, err := quantize.NewHessian(n, 0)
-	if err != nil {
-		return nil, err
+// summed in float64; seconds is the time that they took.
+func (s *stream) hessian(ctx context.Context, k int, l decoder.Layer, rows []backend.Matrix, input, n int) (h *quantize.Hessian, seconds float64, err error) {
+	if h, err = quantize.NewHessian(n, 0); err != nil {
+		return nil, 0, err
 	}
 	do, fast := s.be.(products)
 	if fast {
 		h.MatMul = s.matMul(do)
 	}
 	err = s.observe(ctx, k, l, rows, false, []int{input}, func(_ int, x []float32, lengths []int) error {
+		defer func(started time.Time) { seconds += time.Since(started).Seconds() }(time.Now())
 		if !fast {
 			for _, t := range lengths {
 				if err := h.Add(x[:t*n], t); err != nil {
@@ -218,7 +219,30 @@ func (s *stream) hessian(ctx context.Context, k int, l decoder.Layer, rows []bac
 		h.Count(len(lengths))
 		return nil
 	})
-	return h, err
+	return h, seconds, err
+}
+
+// flops returns the rows of the calibration set, and the products and sums of
+// taking them through a block as far as an input, or with an input more than
+// there are through the whole block.
+func (s *stream) flops(b *Block, input int) (rows, flops float64) {
+	var pairs float64
+	for i := range s.batches {
+		for _, q := range s.batches[i].Sequences {
+			n := float64(q.Count)
+			rows += n
+			pairs += n * (n + 1) / 2
+		}
+	}
+	for i := range b.Linears {
+		if inputOf[i] < input {
+			flops += 2 * rows * float64(b.Linears[i].Out) * float64(b.Linears[i].In)
+		}
+	}
+	if input > 0 {
+		flops += 4 * pairs * float64(s.config.QueryWidth())
+	}
+	return rows, flops
 }
 
 // addProducts adds xᵀx on and above the diagonal to h, x of rows of n.

@@ -185,18 +185,22 @@ func (h *Hessian) Factor(damp float64, actOrder bool) (*Factor, error) {
 		sort.SliceStable(f.order, func(i, j int) bool { return diagonal[f.order[i]] > diagonal[f.order[j]] })
 		s = s.permuted(f.order, h.workers)
 	}
+	var p *products
+	if h.MatMul != nil {
+		p = &products{matMul: h.MatMul, workers: h.workers}
+	}
 	for added := 0.0; ; f.damp = min(max(10*f.damp, 0.01), maxDamp) {
 		for i := range h.n {
 			s.set(i, i, s.get(i, i)+(f.damp-added)*mean)
 		}
-		if s.cholesky(h.workers) {
+		if s.cholesky(h.workers, p) {
 			break
 		}
 		if added = f.damp; f.damp >= maxDamp {
 			return nil, fmt.Errorf("hessian: not positive definite with damp %v", f.damp)
 		}
 	}
-	s.inverse(h.workers)
+	s.inverse(h.workers, p)
 	f.inverse = s
 	return f, nil
 }

@@ -118,6 +118,10 @@ func microKernels() []kernel {
 				{2, [maxPanels]tileKernel{idtile2x16avx512, idtile2x32avx512, idtile2x48avx512}},
 				{1, [maxPanels]tileKernel{idtile1x16avx512, idtile1x32avx512, idtile1x48avx512}},
 			},
+			turned: []tile{
+				{8, [maxPanels]tileKernel{idtile8x16turnedavx512, idtile8x32turnedavx512, idtile8x48turnedavx512}},
+				{1, [maxPanels]tileKernel{idtile1x16turnedavx512, idtile1x32turnedavx512, idtile1x48turnedavx512}},
+			},
 			packed: idtile8x48packedavx512, packs: true,
 			limits: limits{peak: peakavx512, peakFlop: 24 * 16 * 2, read: readMemoryavx512},
 		})
@@ -131,6 +135,10 @@ func microKernels() []kernel {
 				{4, [maxPanels]tileKernel{idtile4x16avx2}},
 				{2, [maxPanels]tileKernel{idtile2x16avx2}},
 				{1, [maxPanels]tileKernel{idtile1x16avx2}},
+			},
+			turned: []tile{
+				{6, [maxPanels]tileKernel{idtile6x16turnedavx2}},
+				{1, [maxPanels]tileKernel{idtile1x16turnedavx2}},
 			},
 			packed: idtile6x16packedavx2,
 			limits: limits{peak: peakavx2, peakFlop: 12 * 8 * 2, read: readMemoryavx2},

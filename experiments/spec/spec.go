@@ -17,6 +17,7 @@ type Spec struct {
 	Seed        int
 	Timing      bool // store edge and cloud seconds per row
 	Methods     []Method
+	Scopes      []Scope // of each method, in their order; nil when none has one
 	Sweep       Sweep
 	Outputs     []string // tables and figures to make
 
@@ -166,6 +167,12 @@ func (t Tau) plain() any {
 type Sweep struct {
 	Groups  []Group // in written order; the last varies fastest
 	Exclude []Point
+}
+
+// A Scope is what one method does not share with the others.
+type Scope struct {
+	Tasks  []string // names of the tasks it is scored on; nil: all
+	Groups []Group  // axes of its own, in the place of those of the Sweep
 }
 
 // A Group is one axis, or several that advance together; all its axes have the same number of values.

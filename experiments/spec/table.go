@@ -165,7 +165,7 @@ var table = []*key{
 	{name: "timing", shape: boolean, def: false,
 		ref: func(c *Cell) any { return &c.Timing },
 		doc: "Store edge and cloud seconds with each row. Rows then differ between runs."},
-	{name: "methods", shape: object, list: true, required: true, fields: methodKeys,
+	{name: "methods", shape: object, list: true, required: true, fields: append(slices.Clone(methodKeys), scopeKeys...),
 		doc: "Ways to run the models. A method with only a name runs the checkpoint as it is. One with front, back or l_w quantises weights. One with split_layer, boundary, max_tokens or include_kv is a split method and takes its split layer from itself or from the sweep."},
 	{name: "sweep", shape: sweep,
 		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
@@ -217,6 +217,14 @@ func weightKeys(axis, mark string, n need, ref func(c *Cell) *WeightCoder) []*ke
 			ref:  func(c *Cell) any { return &ref(c).Group },
 			doc:  "Inputs of an output channel that share one scale and zero point."},
 	}
+}
+
+// scopeKeys say where a method of an experiment is run; a method on its own has none.
+var scopeKeys = []*key{
+	{name: "tasks", shape: name, list: true,
+		doc: "Names of the tasks that this method is scored on; all of them if it is not given."},
+	{name: "sweep", shape: sweep,
+		doc: "Axes of this method alone: each takes the place of the axis of that name in the experiment's sweep."},
 }
 
 var methodKeys = []*key{

@@ -27,19 +27,24 @@ const Prefix = "builtin:"
 // files are part of their folder's name by themselves.
 const version = "2"
 
-// makers is the table of what can be asked for.
-var makers = []struct {
+// maker makes one of what can be asked for.
+type maker struct {
 	name, about string
 	digest      func() string // of what the bytes come from, beside version; nil: nothing
 	make        func(dir string) error
-}{
-	{"small", smallAbout, smallDigest, makeSmall},
-	{"small-rotated", "the same function as small in another basis of the residual stream, where its energy lies in few channels: a LABELLED VARIANT, not a model of its own", smallDigest, makeRotated},
-	{"world", "the six question sets, a WikiText-like and a C4-like text of the small world, in the layout of the real ones: the test split", nil, makeWorld(world.Test, world.Options{})},
-	{"world-validation", "the validation split of the small world, of other facts", nil, makeWorld(world.Validation, world.Options{})},
-	{"world-train", "the train split of the small world, of other facts again: what small learned from", nil, makeWorld(world.Train, worldTrain)},
-	{"random-tiny", "Llama of 8 layers, width 64, RANDOM weights and a character tokenizer: accuracy is chance", nil, makeModel},
-	{"toy", "question pairs and a text made by a seeded generator, for piqa and wikitext2", nil, makeTasks},
+}
+
+// makers is the table of what can be asked for.
+func makers() []maker {
+	return []maker{
+		{"small", smallAbout, smallDigest, makeSmall},
+		{"small-rotated", "the same function as small in another basis of the residual stream, where its energy lies in few channels: a LABELLED VARIANT, not a model of its own", smallDigest, makeRotated},
+		{"world", "the six question sets, a WikiText-like and a C4-like text of the small world, in the layout of the real ones: the test split", nil, makeWorld(world.Test, world.Options{})},
+		{"world-validation", "the validation split of the small world, of other facts", nil, makeWorld(world.Validation, world.Options{})},
+		{"world-train", "the train split of the small world, of other facts again: what small learned from", nil, makeWorld(world.Train, worldTrain)},
+		{"random-tiny", "Llama of 8 layers, width 64, RANDOM weights and a character tokenizer: accuracy is chance", nil, makeModel},
+		{"toy", "question pairs and a text made by a seeded generator, for piqa and wikitext2", nil, makeTasks},
+	}
 }
 
 // worldTrain is the extent of the train split.
@@ -47,7 +52,7 @@ var worldTrain = world.Options{Questions: 40000, Documents: 20000, Articles: 100
 
 // Names lists what Resolve knows, with one line about each.
 func Names() (names, about []string) {
-	for _, m := range makers {
+	for _, m := range makers() {
 		names = append(names, Prefix+m.name)
 		about = append(about, m.about)
 	}
@@ -61,7 +66,7 @@ func Resolve(path string) (string, error) {
 	if !ok {
 		return path, nil
 	}
-	for _, m := range makers {
+	for _, m := range makers() {
 		if m.name != name {
 			continue
 		}

@@ -82,7 +82,7 @@ func makeRotated(dir string) error {
 	}
 	return eachSmall(func(name string, data []byte) error {
 		switch name {
-		case "config.json", "model.safetensors", rotationFile, trainingFile:
+		case "config.json", "model.safetensors", rotationFile:
 			return nil
 		}
 		return os.WriteFile(filepath.Join(dir, name), data, 0o644)

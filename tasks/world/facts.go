@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -99,9 +100,8 @@ func (m member) full() string {
 	return m.adjective + " " + m.noun
 }
 
-func (m member) a() string       { return withArticle(m.full()) }
-func (m member) the() string     { return "the " + m.noun }
-func (m member) theFull() string { return "the " + m.full() }
+func (m member) a() string   { return withArticle(m.full()) }
+func (m member) the() string { return "the " + m.noun }
 
 func withArticle(s string) string {
 	if strings.IndexByte("aeiou", s[0]) >= 0 {
@@ -117,21 +117,31 @@ type domain struct {
 	parts [][][3][]member // by relation, class and split
 }
 
-// newDomain parts the facts of each relation and class by the ranks of their hashes: an eighth (at least one) to test, as much to
-// validation, the rest to train. groups hold the members by class; each group is parted on its own.
-func newDomain(seed uint64, name string, relations []string, groups ...[][]member) domain {
-	d := domain{parts: make([][][3][]member, len(relations))}
-	for i, rel := range relations {
-		d.parts[i] = make([][3][]member, len(groups[0]))
-		for _, classes := range groups {
-			for c, members := range classes {
-				rank := func(m member) uint64 { return hash(seed, name, rel, m.full()) }
-				sorted := slices.SortedFunc(slices.Values(members), func(a, b member) int { return cmp.Compare(rank(a), rank(b)) })
-				n := max(1, len(sorted)/8)
-				p := &d.parts[i][c]
-				p[Test] = append(p[Test], sorted[:n]...)
-				p[Validation] = append(p[Validation], sorted[n:2*n]...)
-				p[Train] = append(p[Train], sorted[2*n:]...)
+// newDomain parts the facts. The members of a class stand in the order of their hashes; each relation leaves out the next eighth of them
+// (at least one) for test and the next for validation, round and round, so that every member and every relation keeps most of its facts in
+// train.
+func newDomain(seed uint64, name string, relations int, classes [][]member) domain {
+	d := domain{parts: make([][][3][]member, relations)}
+	for r := range relations {
+		d.parts[r] = make([][3][]member, len(classes))
+	}
+	for c, members := range classes {
+		rank := func(m member) uint64 { return hash(seed, name, strconv.Itoa(c), m.full()) }
+		sorted := slices.SortedFunc(slices.Values(members), func(a, b member) int { return cmp.Compare(rank(a), rank(b)) })
+		size := len(sorted)
+		n := max(1, size/8)
+		for r := range relations {
+			first := 2*n*r + 2*n*r/size // the last term swaps test and validation from round to round
+			p := &d.parts[r][c]
+			for i := range size {
+				s := Train
+				switch {
+				case i < n:
+					s = Test
+				case i < 2*n:
+					s = Validation
+				}
+				p[s] = append(p[s], sorted[(first+i)%size])
 			}
 		}
 	}
@@ -150,45 +160,25 @@ type world struct {
 }
 
 func newWorld(seed uint64) *world {
-	var rels []string
-	for _, a := range actions {
-		rels = append(rels, a.name)
-	}
-	for _, m := range thingMethods {
-		rels = append(rels, m.name)
-	}
-	w := &world{}
-	w.things = newDomain(seed, "thing", rels, plainMembers(objects))
 	stated := make([][]member, len(materials))
 	for c := range materials {
 		for _, s := range shapes {
 			stated[c] = append(stated[c], member{adjective: materialAdjectives[c], noun: s, class: c})
 		}
 	}
-	w.shapes = newDomain(seed, "shape", rels, stated)
-	rels = nil
-	for _, m := range substanceMethods {
-		rels = append(rels, m.name)
-	}
-	w.substances = newDomain(seed, "substance", rels, plainMembers(substances))
-	rels = nil
-	for _, l := range animalLookups {
-		rels = append(rels, l.name)
-	}
-	w.animals = newDomain(seed, "animal", rels, plainMembers(animals))
 	everyone := make([][]string, len(professions))
 	for c := range professions {
 		everyone[c] = names
 	}
-	people := plainMembers(everyone)
-	w.people.parts = make([][][3][]member, 1)
-	w.people.parts[0] = make([][3][]member, len(professions))
-	for c, p := range professions { // each profession has its own ranks
-		w.people.parts[0][c] = newDomain(seed, "person", []string{p}, people[c:c+1]).parts[0][0]
+	return &world{
+		things:     newDomain(seed, "thing", len(actions)+len(thingMethods), plainMembers(objects)),
+		shapes:     newDomain(seed, "shape", len(actions)+len(thingMethods), stated),
+		substances: newDomain(seed, "substance", len(substanceMethods), plainMembers(substances)),
+		animals:    newDomain(seed, "animal", len(animalLookups), plainMembers(animals)),
+		people:     newDomain(seed, "person", 1, plainMembers(everyone)),
+		persons:    newPairs(seed, personRoles, names),
+		vessels:    newPairs(seed, vesselRoles, vessels),
 	}
-	w.persons = newPairs(seed, personRoles, names)
-	w.vessels = newPairs(seed, vesselRoles, vessels)
-	return w
 }
 
 func plainMembers(classes [][]string) [][]member {

@@ -1,6 +1,9 @@
 package world
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // item is one question. Which fields are used depends on the task.
 type item struct {
@@ -90,39 +93,44 @@ func upTo(n int) []int {
 
 // hellaswag makes four questions with the same four endings. Either four materials meet one action, or two materials meet two.
 func (g *generator) hellaswag() []item {
-	type cell struct{ action, class int }
-	var cells []cell
-	if g.chance(60) {
+	form := g.weighted(40, 25, 35)
+	var as, cs [4]int // actions and classes by question
+	if form == 0 {
 		a := g.below(len(actions))
-		for _, c := range g.distinct(len(materials), 4) {
-			cells = append(cells, cell{a, c})
-		}
+		as, cs = [4]int{a, a, a, a}, [4]int(g.distinct(len(materials), 4))
 	} else {
-		as, cs := g.distinct(len(actions), 2), g.distinct(len(materials), 2)
-		for i := range 4 {
-			cells = append(cells, cell{as[i/2], cs[i%2]})
-		}
+		a, c := g.distinct(len(actions), 2), g.distinct(len(materials), 2)
+		as, cs = [4]int{a[0], a[1], a[0], a[1]}, [4]int{c[0], c[1], c[1], c[0]}
 	}
 	label := pick(g.random, labels)
 	var group []item
 	var effects []string
-	for _, c := range cells {
-		n, m := g.name(), g.thing(c.action, c.class, 30)
-		intro := fill(pick(g.random, intros), "n", n, "a", m.a())
-		if g.chance(35) {
-			other := cells[g.below(len(cells))].class
-			if other != c.class {
-				o := g.otherThing(m, c.action, other, 30)
-				a, b := m.a(), o.a()
-				if g.chance(50) {
-					a, b = b, a
-				}
-				intro = fill(pick(g.random, intros2), "n", n, "a", a, "b", b)
-			}
+	for i := range 4 {
+		effects = append(effects, actions[as[i]].effects[cs[i]]+".")
+		if form == 2 && i%2 == 1 {
+			continue // asked together with the one before
 		}
-		event := fill(pick(g.random, actions[c.action].events), "n", n, "t", m.the())
+		n, m := g.name(), g.thing(as[i], cs[i], 30)
+		if form == 2 { // two things meet an action each, and either is asked about
+			o := g.otherThing(m, as[i+1], cs[i+1], 30)
+			first, second := fill(actions[as[i]].deed, "n", n, "x", m.a())+".", fill(actions[as[i+1]].deed, "n", n, "x", o.a())+"."
+			if g.chance(50) {
+				first, second = second, first
+			}
+			group = append(group, item{label: label, context: first + " " + second, stem: m.the()}, item{label: label, context: first + " " + second, stem: o.the()})
+			continue
+		}
+		intro := fill(pick(g.random, intros), "n", n, "a", m.a())
+		if other := cs[g.below(4)]; other != cs[i] && g.chance(50) { // a thing to which nothing happens
+			o := g.otherThing(m, as[i], other, 30)
+			a, b := m.a(), o.a()
+			if g.chance(50) {
+				a, b = b, a
+			}
+			intro = fill(pick(g.random, intros2), "n", n, "a", a, "b", b)
+		}
+		event := fill(pick(g.random, actions[as[i]].events), "n", n, "t", m.the())
 		group = append(group, item{label: label, context: intro + " " + event, stem: m.the()})
-		effects = append(effects, actions[c.action].effects[c.class]+".")
 	}
 	return g.place(group, effects, upTo(4))
 }
@@ -221,7 +229,7 @@ func (g *generator) arcChallenge() []item {
 				if g.chance(50) {
 					first, second = o, m
 				}
-				story := fill(actions[a].pair, "n", n, "1", first.a(), "2", second.a()) + ". What happens to "
+				story := fill(actions[a].deed, "n", n, "x", first.a()+" and "+second.a()) + ". What happens to "
 				group = append(group, item{stem: story + m.the() + "?"}, item{stem: story + o.the() + "?"})
 				i++
 			case 2: // the action is told, not named
@@ -233,7 +241,7 @@ func (g *generator) arcChallenge() []item {
 		ls := g.distinct(len(personLookups), 2)
 		for _, c := range g.distinct(len(professions), 4) {
 			n := g.person(c, "")
-			group = append(group, item{stem: fill(personLookups[ls[0]].say, "x", n, "p", personLookups[ls[0]].answers[c]) + " " +
+			group = append(group, item{stem: personLookups[ls[0]].say(n, c) + " " +
 				fill(personLookups[ls[1]].ask, "x", n)})
 			choices = append(choices, personLookups[ls[1]].answers[c])
 		}
@@ -262,83 +270,96 @@ func (g *generator) twoPeople(p, q int) (string, []string) {
 	return first + " and " + second, []string{n, m}
 }
 
-// boolq makes four questions: two passages, each with the same two questions, of which one is true of each passage.
+// boolq makes twins: one question about two passages, true of the first.
 func (g *generator) boolq() []item {
-	var passages, questions []string
-	title := g.name()
-	filler := " " + pick(g.random, fillers)
-	switch g.weighted(50, 25, 25) {
+	title, filler := g.name(), " "+pick(g.random, fillers)
+	var q string
+	var passages [2]string
+	switch g.weighted(60, 20, 20) {
 	case 0:
 		a := g.below(len(actions))
-		act := actions[a]
-		questions = []string{"does it " + act.question, "does it " + act.contrary}
-		intro := pick(g.random, intros)
-		shape := 100 * g.below(2)
-		for _, want := range []bool{true, false} {
-			c := g.below(len(materials))
-			for act.holds[c] != want {
-				c = g.below(len(materials))
-			}
-			m := g.thing(a, c, shape)
-			passages = append(passages, fill(intro, "n", title, "a", m.a())+filler+" "+capital(m.the())+" "+act.clause+".")
+		c := pick(g.random, actions[a].checks)
+		q = "does it " + c.question
+		intro, stated := pick(g.random, intros), 100*g.below(2)
+		for i, class := range g.yesAndNo(c, materials) {
+			m := g.thing(a, class, stated)
+			passages[i] = fill(intro, "n", title, "a", m.a()) + filler + " " + capital(m.the()) + " " + actions[a].clause + "."
 		}
 	case 1:
 		l := g.below(len(animalLookups))
+		q = "does this animal " + animalLookups[l].check.question
 		place := pick(g.random, places)
-		for _, c := range g.distinct(len(animals), 2) {
-			passages = append(passages, title+" sees "+g.animal(l, c).a()+" "+place+"."+filler)
-			questions = append(questions, fill(animalLookups[l].yesno, "x", "this animal", "p", animalLookups[l].answers[c]))
+		for i, class := range g.yesAndNo(animalLookups[l].check, animalKinds) {
+			passages[i] = title + " sees " + g.animal(l, class).a() + " " + place + "." + filler
 		}
 	case 2:
-		l := g.below(len(personLookups))
+		c := pick(g.random, personLookups).check
+		q = "does this person " + c.question
 		title = "The town"
-		for _, c := range g.distinct(len(professions), 2) {
-			passages = append(passages, g.person(c, "")+" is "+withArticle(professions[c])+" in the town."+filler)
-			questions = append(questions, fill(personLookups[l].yesno, "x", "this person", "p", personLookups[l].answers[c]))
+		for i, class := range g.yesAndNo(c, professions) {
+			passages[i] = g.person(class, "") + " is " + withArticle(professions[class]) + " in the town." + filler
 		}
 	}
-	var group []item
-	for i, p := range passages {
-		for j, q := range questions {
-			it := item{label: title, context: p, stem: q}
-			if i == j {
-				it.gold = 1
-			}
-			group = append(group, it)
+	return []item{{label: title, context: passages[0], stem: q, gold: 1}, {label: title, context: passages[1], stem: q}}
+}
+
+// yesAndNo draws a class for which a check holds and one for which it does not.
+func (g *generator) yesAndNo(c check, classes []string) [2]int {
+	var out [2]int
+	for i, want := range []bool{true, false} {
+		for out[i] = g.below(len(classes)); slices.Contains(c.yes, classes[out[i]]) != want; {
+			out[i] = g.below(len(classes))
 		}
 	}
-	return group
+	return out
 }
 
 // winogrande makes four sentences about the same two parties: each party mentioned first, and right, once with the other.
 func (g *generator) winogrande() []item {
 	var stories, options, follow []string // two orders of mention, two options, two endings
 	var order [4]int                      // right option of story i, ending j at 2*i+j
-	switch g.weighted(45, 20, 35) {
-	case 0:
+	switch g.weighted(35, 15, 15, 15, 20) {
+	case 0: // the effect fits one of two things
 		a := g.below(len(actions))
 		cs := g.distinct(len(materials), 2)
-		m := g.thing(a, cs[0], 30)
-		o := g.otherThing(m, a, cs[1], 30)
-		options = []string{m.theFull(), o.theFull()}
 		n := g.name()
-		for i := range 2 {
-			stories = append(stories, fill(actions[a].pair, "n", n, "1", options[i], "2", options[1-i])+", and")
-			follow = append(follow, actions[a].effects[cs[i]])
+		options = []string{g.thing(a, cs[0], 0).the(), g.thing(a, cs[1], 0).the()}
+		for i, c := range cs {
+			stories = append(stories, fill(actions[a].deed, "n", n, "x", options[i]+" and "+options[1-i])+", and")
+			follow = append(follow, actions[a].effects[c])
 		}
 		order = [4]int{0, 1, 0, 1}
-	case 1:
+	case 1: // the tool fits one of two things
+		m := g.below(len(thingMethods))
+		cs := g.distinct(len(materials), 2)
+		n := g.name()
+		options = []string{g.thing(len(actions)+m, cs[0], 0).the(), g.thing(len(actions)+m, cs[1], 0).the()}
+		for i, c := range cs {
+			stories = append(stories, fill("{n} wants to {g}, and", "n", n, "g", fill(thingMethods[m].goal, "x", options[i]+" and "+options[1-i])))
+			follow = append(follow, "needs "+thingMethods[m].tools[c])
+		}
+		order = [4]int{0, 1, 0, 1}
+	case 2: // the attribute fits one of two animals
+		l := g.below(len(animalLookups))
+		cs := g.distinct(len(animals), 2)
+		n, p := g.name(), pick(g.random, places)
+		options = []string{g.animal(l, cs[0]).the(), g.animal(l, cs[1]).the()}
+		for i, c := range cs {
+			stories = append(stories, n+" sees "+options[i]+" and "+options[1-i]+" "+p+", and")
+			follow = append(follow, animalLookups[l].verb+" "+animalLookups[l].answers[c])
+		}
+		order = [4]int{0, 1, 0, 1}
+	case 3: // the attribute fits one of two people
 		l := g.below(len(personLookups))
 		cs := g.distinct(len(professions), 2)
 		n := g.person(cs[0], "")
 		options = []string{n, g.person(cs[1], n)}
 		for i, c := range cs {
 			stories = append(stories, options[i]+" is "+withArticle(professions[c])+" and "+options[1-i]+" is "+withArticle(professions[cs[1-i]])+", so")
-			say := strings.TrimPrefix(fill(personLookups[l].say, "p", personLookups[l].answers[c]), "{x} ")
-			follow = append(follow, strings.TrimSuffix(say, "."))
+			follow = append(follow, personLookups[l].verb+" "+personLookups[l].answers[c])
 		}
 		order = [4]int{0, 1, 0, 1}
-	case 2:
+	case 4: // the follow-up fits one of two roles
 		r, pair := g.role()
 		options = pair[:]
 		for i := range 2 {

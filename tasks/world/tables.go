@@ -21,72 +21,70 @@ var objects = [][]string{
 // shapes are things of any material; the text says which.
 var shapes = []string{"ball", "box", "ring", "toy", "cube", "wheel", "doll", "tray"}
 
+// check is a yes/no question with the classes for which the answer is yes.
+type check struct {
+	question string
+	yes      []string
+}
+
 // action is something that happens to a thing. Its effect depends on the material alone.
 type action struct {
 	name    string
 	clause  string   // says it directly, the thing is the subject
 	events  []string // say it indirectly: {n} is a person, {t} the thing
-	pair    string   // it happens to two things {1} and {2}
+	deed    string   // a person {n} does it to {x}
 	effects []string // by material, the thing is the subject
-	// A yes/no question about the outcome, its contrary, and the materials for which the first is true.
-	question, contrary string
-	holds              []bool
+	checks  []check
 }
 
 var actions = []action{
 	{
 		name: "fall", clause: "falls on the hard floor",
 		events: []string{"{n} trips on the stairs and lets go of {t}.", "{n} looks out of the tower, and {t} slips away onto the stones."},
-		pair:   "{n} drops {1} and {2} on the hard floor",
+		deed:   "{n} drops {x} on the hard floor",
 		effects: []string{"breaks into many pieces", "knocks and lies still", "rings like a bell", "lands without a sound",
 			"sails down very slowly", "bounces up and down", "cracks in two halves", "makes a dull thud"},
-		question: "make a loud noise", contrary: "stay quiet",
-		holds: []bool{true, true, true, false, false, false, true, false},
+		checks: []check{{"make a loud noise", []string{"glass", "wood", "iron", "clay"}}, {"break", []string{"glass", "clay"}}},
 	},
 	{
 		name: "fire", clause: "lies in the hot fire",
 		events: []string{"{n} throws {t} onto the burning coals.", "The house burns, and {n} runs out without {t}."},
-		pair:   "{n} puts {1} and {2} in the hot fire",
+		deed:   "{n} puts {x} in the hot fire",
 		effects: []string{"melts and runs away", "burns for an hour", "glows in bright red", "burns with a bad smell",
 			"is gone in a flash", "gives off black smoke", "grows hard as stone", "curls up and shrinks"},
-		question: "burn", contrary: "resist the flames",
-		holds: []bool{false, true, false, true, true, true, false, false},
+		checks: []check{{"burn", []string{"wood", "wool", "paper", "rubber"}}, {"turn to ash", []string{"wood", "wool", "paper"}}},
 	},
 	{
 		name: "river", clause: "falls into the deep river",
 		events: []string{"{n} stands on a bridge and lets {t} slip over the edge.", "The boat tips over with {n} and {t} on board."},
-		pair:   "{n} throws {1} and {2} into the deep river",
+		deed:   "{n} throws {x} into the deep river",
 		effects: []string{"sinks but stays clear", "floats on the water", "drops to the bottom", "drinks up the water",
 			"turns soft and tears", "swims like a duck", "goes down in the mud", "grows heavy and sinks"},
-		question: "sink", contrary: "stay on top",
-		holds: []bool{true, false, true, false, false, false, true, true},
+		checks: []check{{"sink", []string{"glass", "iron", "clay", "leather"}}, {"take up water", []string{"wool", "paper", "leather"}}},
 	},
 	{
 		name: "hammer", clause: "is hit with a hammer",
 		events: []string{"{n} swings a heavy tool and strikes {t}.", "A heavy rock rolls down the hill onto {t}, and {n} sees it."},
-		pair:   "{n} hits {1} and {2} with a hammer",
+		deed:   "{n} hits {x} with a hammer",
 		effects: []string{"flies apart in sharp bits", "splits along the grain", "takes a new shape", "stays soft and whole",
 			"gets a round hole", "springs back at once", "turns to fine dust", "grows thin and flat"},
-		question: "get broken", contrary: "stay in one piece",
-		holds: []bool{true, true, false, false, true, false, true, false},
+		checks: []check{{"get broken", []string{"glass", "wood", "paper", "clay"}}, {"keep its shape", []string{"wool", "rubber"}}},
 	},
 	{
 		name: "rain", clause: "stands in the rain for a year",
 		events: []string{"{n} forgets {t} in the garden until next spring.", "{n} leaves {t} on the roof for four wet seasons."},
-		pair:   "{n} leaves {1} and {2} in the rain for a year",
+		deed:   "{n} leaves {x} in the rain for a year",
 		effects: []string{"is washed very clean", "rots from the inside", "turns brown with rust", "dries again in the wind",
 			"turns into gray mush", "sheds every single drop", "gathers some green moss", "grows stiff and pale"},
-		question: "go bad", contrary: "stay good",
-		holds: []bool{false, true, true, false, true, false, false, true},
+		checks: []check{{"go bad", []string{"wood", "iron", "paper", "leather"}}, {"change color", []string{"iron", "paper", "clay", "leather"}}},
 	},
 	{
 		name: "pull", clause: "is pulled hard at both ends",
 		events: []string{"{n} ties {t} between two carts, and they roll apart.", "{n} and a friend drag {t} in two directions."},
-		pair:   "{n} pulls hard on {1} and {2}",
+		deed:   "{n} pulls hard on {x}",
 		effects: []string{"snaps with a clear sound", "creaks but does not move", "does not change at all", "loses all its threads",
 			"tears down the middle", "grows long and thin", "breaks off at the edge", "gives way a little"},
-		question: "come apart", contrary: "hold together",
-		holds: []bool{true, false, false, true, true, false, true, false},
+		checks: []check{{"come apart", []string{"glass", "wool", "paper", "clay"}}, {"get longer", []string{"rubber", "leather"}}},
 	},
 }
 
@@ -137,25 +135,37 @@ var animals = [][]string{
 
 var animalKinds = []string{"bird", "fish", "insect", "mammal"}
 
-// lookup is an attribute of an animal or a person: a question, a statement and a yes/no question, with {x} for who and {p} for the answer.
+// lookup is an attribute of an animal or a person: a question about {x}, a verb that with the answer states it, and a yes/no question.
 type lookup struct {
-	name, ask, say, yesno string
-	answers               []string // by class
+	name, ask, verb string
+	answers         []string // by class
+	check           check
+}
+
+// say states the attribute of someone of a class.
+func (l lookup) say(who string, class int) string {
+	return capital(who) + " " + l.verb + " " + l.answers[class] + "."
 }
 
 var animalLookups = []lookup{
-	{"cover", "What covers the body of {x}?", "The body of {x} is covered with {p}.", "is {x} covered with {p}",
-		[]string{"soft feathers", "wet scales", "a hard shell", "thick fur"}},
-	{"legs", "How many legs does {x} have?", "{x} has {p}.", "does {x} have {p}",
-		[]string{"two legs", "no legs", "six legs", "four legs"}},
-	{"move", "How does {x} move?", "{x} moves {p}.", "does {x} move {p}",
-		[]string{"on wide wings", "with fins and a tail", "on many tiny feet", "on long strong legs"}},
-	{"sleep", "Where does {x} sleep?", "{x} sleeps {p}.", "does {x} sleep {p}",
-		[]string{"in a high nest", "deep in the lake", "under a small leaf", "on the dry grass"}},
-	{"young", "How does the life of {x} begin?", "The life of {x} begins {p}.", "does the life of {x} begin {p}",
-		[]string{"in a warm egg", "in a cold stream", "as a white worm", "with sweet milk"}},
-	{"winter", "Where does {x} spend the winter?", "{x} spends the winter {p}.", "does {x} spend the winter {p}",
-		[]string{"in the warm south", "below the ice", "inside the soil", "in a dark cave"}},
+	{"cover", "What is {x} covered with?", "is covered with",
+		[]string{"soft feathers", "wet scales", "a hard shell", "thick fur"},
+		check{"feel soft", []string{"bird", "mammal"}}},
+	{"legs", "How many legs does {x} have?", "has",
+		[]string{"two legs", "no legs", "six legs", "four legs"},
+		check{"have more than three legs", []string{"insect", "mammal"}}},
+	{"move", "How does {x} move?", "moves",
+		[]string{"on wide wings", "with fins and a tail", "on many tiny feet", "on long strong legs"},
+		check{"move on land", []string{"insect", "mammal"}}},
+	{"sleep", "Where does {x} sleep?", "sleeps",
+		[]string{"in a high nest", "deep in the lake", "under a small leaf", "on the dry grass"},
+		check{"sleep in the open air", []string{"bird", "mammal"}}},
+	{"young", "How does {x} begin its life?", "begins its life",
+		[]string{"in a warm egg", "in a cold stream", "as a white worm", "with sweet milk"},
+		check{"drink milk at first", []string{"mammal"}}},
+	{"winter", "Where does {x} spend the winter?", "spends the winter",
+		[]string{"in the warm south", "below the ice", "inside the soil", "in a dark cave"},
+		check{"leave us in winter", []string{"bird"}}},
 }
 
 var names = []string{
@@ -167,15 +177,18 @@ var professions = []string{"baker", "doctor", "farmer", "teacher", "tailor", "sm
 
 // The first personLookups entry, the workplace, also serves as a way to say what someone's profession is.
 var personLookups = []lookup{
-	{"place", "Where does {x} work?", "{x} works {p}.", "does {x} work {p}",
+	{"place", "Where does {x} work?", "works",
 		[]string{"in a bakery", "in a hospital", "in a field", "in a school", "in a shop", "in a forge",
-			"in a harbor", "in a studio", "in a workshop", "in a mine", "in a salon", "in a park"}},
-	{"tool", "Which tool does {x} use?", "{x} uses {p}.", "does {x} use {p}",
+			"in a harbor", "in a studio", "in a workshop", "in a mine", "in a salon", "in a park"},
+		check{"work in a building", []string{"baker", "doctor", "teacher", "tailor", "smith", "painter", "carpenter", "barber"}}},
+	{"tool", "Which tool does {x} use?", "uses",
 		[]string{"an oven", "a syringe", "a plow", "a blackboard", "a ruler", "an anvil",
-			"a net", "a brush", "a drill", "a pick", "a comb", "a rake"}},
-	{"with", "What does {x} work with?", "{x} works with {p}.", "does {x} work with {p}",
+			"a net", "a brush", "a drill", "a pick", "a comb", "a rake"},
+		check{"use a heavy tool", []string{"baker", "farmer", "teacher", "smith", "carpenter", "miner"}}},
+	{"with", "What does {x} work with?", "works with",
 		[]string{"bread and cake", "sick people", "corn and hay", "young children", "cloth and buttons", "hot metal",
-			"ropes and crabs", "bright colors", "boards and screws", "coal and rocks", "hair and beards", "roses and seeds"}},
+			"ropes and crabs", "bright colors", "boards and screws", "coal and rocks", "hair and beards", "roses and seeds"},
+		check{"work with living things", []string{"doctor", "farmer", "teacher", "fisher", "barber", "gardener"}}},
 }
 
 // role is a sentence about two parties {1} and {2} with a follow-up that fits only the first and one that fits only the second.

@@ -35,7 +35,7 @@ func (g *generator) story() string {
 		cs := g.distinct(len(materials), 2)
 		m := g.thing(a, cs[0], 40)
 		o := g.otherThing(m, a, cs[1], 40)
-		text := fill(actions[a].pair, "n", n, "1", m.a(), "2", o.a()) + "."
+		text := fill(actions[a].deed, "n", n, "x", m.a()+" and "+o.a()) + "."
 		if g.chance(50) {
 			m, o = o, m
 		}
@@ -80,7 +80,7 @@ func (g *generator) animalFacts(m member, first int) string {
 	var out []string
 	for _, l := range append([]int{first}, g.known(g.animals, m, 0, len(animalLookups))...) {
 		if l != first || len(out) == 0 {
-			out = append(out, capital(fill(animalLookups[l].say, "x", m.the(), "p", animalLookups[l].answers[m.class])))
+			out = append(out, animalLookups[l].say(m.the(), m.class))
 		}
 	}
 	return strings.Join(out[:min(len(out), 3)], " ")
@@ -93,7 +93,7 @@ func (g *generator) peopleStory() string {
 		n := g.person(ps[0], "")
 		text := n + " is " + withArticle(professions[ps[0]]) + "."
 		for _, l := range g.distinct(len(personLookups), 2) {
-			text += " " + fill(personLookups[l].say, "x", n, "p", personLookups[l].answers[ps[0]])
+			text += " " + personLookups[l].say(n, ps[0])
 		}
 		return text + " " + fill(pick(g.random, endings), "n", n)
 	}
@@ -101,7 +101,7 @@ func (g *generator) peopleStory() string {
 	l := personLookups[g.below(len(personLookups))]
 	text += "."
 	for _, i := range g.distinct(2, 2) {
-		text += " " + fill(l.say, "x", people[i], "p", l.answers[ps[i]])
+		text += " " + l.say(people[i], ps[i])
 	}
 	return text
 }
@@ -158,7 +158,7 @@ func (g *generator) article() string {
 		title = n + " the " + professions[p]
 		text := n + " is " + withArticle(professions[p]) + "."
 		for _, l := range personLookups {
-			text += " " + fill(l.say, "x", n, "p", l.answers[p])
+			text += " " + l.say(n, p)
 		}
 		paragraphs = append(paragraphs, text)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
 )
 
@@ -248,7 +249,7 @@ func (n *Network[T]) Losses(w, g *ModelValues[T], sequences [][]int32, o Objecti
 		}
 	}
 	normed := sized(&n.normed, rows*hidden)
-	normalise(do, normed, x, w.FinalNorm, sized(&n.scale, rows), rows, c.NormEpsilon)
+	normalise(do, normed, x, w.FinalNorm, sized(&n.scale, rows), rows, c.NormEpsilon, nil)
 
 	head := &LinearValues[T]{Weight: w.Head}
 	var dHead *LinearValues[T]
@@ -269,25 +270,27 @@ func (n *Network[T]) Losses(w, g *ModelValues[T], sequences [][]int32, o Objecti
 		logits := sized(&n.logits, m*c.VocabSize)
 		part := normed[from*hidden : (from+m)*hidden]
 		project(do, logits, part, m, head, false)
-		eachRow(do, m, 40*float64(c.VocabSize), func(r int) {
-			row := logits[r*c.VocabSize : (r+1)*c.VocabSize]
-			id := next[from+r]
-			top := largest(row)
-			logit := row[id]
-			sum := do.ExpSum(row, row, top)
-			weight := 1.0
-			if o.Weights != nil {
-				weight = float64(weights[from+r])
+		eachRows(do, m, 40*float64(c.VocabSize), func(first, end int) {
+			for r := first; r < end; r++ {
+				row := logits[r*c.VocabSize : (r+1)*c.VocabSize]
+				id := next[from+r]
+				top := largest(row)
+				logit := row[id]
+				sum := do.ExpSum(row, row, top)
+				weight := 1.0
+				if o.Weights != nil {
+					weight = float64(weights[from+r])
+				}
+				log := math.Log(sum)
+				losses[from+r] = weight * (log - float64(logit-top))
+				log += float64(top)
+				squares[from+r] = weight * log * log
+				if g == nil {
+					continue
+				}
+				scale(row, T(weight/total*(1+2*o.ZLoss*log)/sum))
+				row[id] -= T(weight / total)
 			}
-			log := math.Log(sum)
-			losses[from+r] = weight * (log - float64(logit-top))
-			log += float64(top)
-			squares[from+r] = weight * log * log
-			if g == nil {
-				return
-			}
-			scale(row, T(weight/total*(1+2*o.ZLoss*log)/sum))
-			row[id] -= T(weight / total)
 		})
 		if g != nil {
 			projectBack(do, n.dNormed[from*hidden:(from+m)*hidden], logits, part, m, head, dHead, false)
@@ -305,7 +308,7 @@ func (n *Network[T]) Losses(w, g *ModelValues[T], sequences [][]int32, o Objecti
 	}
 	d := sized(&n.gradient, rows*hidden)
 	clear(d)
-	normaliseBack(do, d, g.FinalNorm, n.dNormed, x, w.FinalNorm, n.scale, rows)
+	normaliseBack(do, d, d, g.FinalNorm, n.dNormed, x, w.FinalNorm, n.scale, rows)
 	for k := c.Layers - 1; k >= 0; k-- {
 		if err := n.Blocks[k].Backward(d, d, w.Blocks[k], g.Blocks[k], &n.tapes[k]); err != nil {
 			return Losses{}, fmt.Errorf("block %d: %w", k+1, err)
@@ -347,7 +350,7 @@ func (a *AdamW[T]) Begin() { a.Steps++ }
 // Update moves the values of one parameter against its gradient g.
 func (a *AdamW[T]) Update(name string, values, g []T, rate float64) {
 	m, v := a.Moments(name, len(values))
-	a.step(values, g, m, v, 1, rate, a.Decay)
+	a.step(values, g, m, v, a.factors(1, rate, a.Decay))
 }
 
 // updateAtOnce is how many values one item of UpdateParts moves.
@@ -374,26 +377,29 @@ func (a *AdamW[T]) UpdateParts(do Arithmetic[T], parts []Part[T], scale, rate fl
 			n += k
 		}
 	}
-	do.Parallel(len(items), 100*float64(n), func(_, i int) {
+	do.Parallel(len(items), 20*float64(n), func(_, i int) {
 		p := items[i]
-		a.step(p.Values, p.Gradient, p.First, p.Second, T(scale), rate, p.Decay)
+		do.Adam(p.Values, p.Gradient, p.First, p.Second, a.factors(scale, rate, p.Decay))
 	})
 }
 
-// step is one step on values, their gradient times scale, and their moments.
-func (a *AdamW[T]) step(values, g, m, v []T, scale T, rate, decay float64) {
+// factors are the numbers of the step at hand for gradients times scale.
+func (a *AdamW[T]) factors(scale, rate, decay float64) backend.AdamFactors[T] {
 	c1 := 1 - math.Pow(a.Beta1, float64(a.Steps))
-	root := math.Sqrt(1 - math.Pow(a.Beta2, float64(a.Steps)))
-	step, keep := T(rate/c1), T(1-float64(rate*decay))
-	b1, b2, epsilon := T(1-a.Beta1), T(a.Beta2), T(a.Epsilon)
-	b2rest := T(1 - a.Beta2)
-	m, v, values = m[:len(g)], v[:len(g)], values[:len(g)]
+	return backend.AdamFactors[T]{
+		Scale: T(scale), First: T(1 - a.Beta1), Second: T(a.Beta2), Rest: T(1 - a.Beta2), Epsilon: T(a.Epsilon),
+		Root: T(math.Sqrt(1 - math.Pow(a.Beta2, float64(a.Steps)))), Step: T(rate / c1), Keep: T(1 - float64(rate*decay)),
+	}
+}
+
+// step is one step on values, their gradient and their moments.
+func (a *AdamW[T]) step(values, g, m, v []T, k backend.AdamFactors[T]) {
 	for i, d := range g {
-		d = T(d * scale)
-		m[i] += T(b1 * (d - m[i]))
-		v[i] = T(v[i]*b2) + T(T(d*d)*b2rest)
-		denominator := T(math.Sqrt(float64(v[i])))/T(root) + epsilon
-		values[i] = T(values[i]*keep) - T(step*T(m[i]/denominator))
+		d = T(d * k.Scale)
+		m[i] += T(k.First * (d - m[i]))
+		v[i] = T(v[i]*k.Second) + T(T(d*d)*k.Rest)
+		denominator := T(math.Sqrt(float64(v[i])))/k.Root + k.Epsilon
+		values[i] = T(values[i]*k.Keep) - T(k.Step*T(m[i]/denominator))
 	}
 }
 

@@ -53,6 +53,24 @@ func tile8x32turnedavx512(t *tileCall)
 func tile8x16turnedavx512(t *tileCall)
 
 //go:noescape
+func tile4x48turnedavx512(t *tileCall)
+
+//go:noescape
+func tile4x32turnedavx512(t *tileCall)
+
+//go:noescape
+func tile4x16turnedavx512(t *tileCall)
+
+//go:noescape
+func tile2x48turnedavx512(t *tileCall)
+
+//go:noescape
+func tile2x32turnedavx512(t *tileCall)
+
+//go:noescape
+func tile2x16turnedavx512(t *tileCall)
+
+//go:noescape
 func tile1x48turnedavx512(t *tileCall)
 
 //go:noescape
@@ -80,6 +98,12 @@ func tile1x16avx2(t *tileCall)
 func tile6x16turnedavx2(t *tileCall)
 
 //go:noescape
+func tile4x16turnedavx2(t *tileCall)
+
+//go:noescape
+func tile2x16turnedavx2(t *tileCall)
+
+//go:noescape
 func tile1x16turnedavx2(t *tileCall)
 
 const (
@@ -100,6 +124,12 @@ const (
 	idtile8x48turnedavx512
 	idtile8x32turnedavx512
 	idtile8x16turnedavx512
+	idtile4x48turnedavx512
+	idtile4x32turnedavx512
+	idtile4x16turnedavx512
+	idtile2x48turnedavx512
+	idtile2x32turnedavx512
+	idtile2x16turnedavx512
 	idtile1x48turnedavx512
 	idtile1x32turnedavx512
 	idtile1x16turnedavx512
@@ -109,6 +139,8 @@ const (
 	idtile2x16avx2
 	idtile1x16avx2
 	idtile6x16turnedavx2
+	idtile4x16turnedavx2
+	idtile2x16turnedavx2
 	idtile1x16turnedavx2
 )
 
@@ -146,6 +178,18 @@ func (id tileKernel) run(t *tileCall) {
 		tile8x32turnedavx512(t)
 	case idtile8x16turnedavx512:
 		tile8x16turnedavx512(t)
+	case idtile4x48turnedavx512:
+		tile4x48turnedavx512(t)
+	case idtile4x32turnedavx512:
+		tile4x32turnedavx512(t)
+	case idtile4x16turnedavx512:
+		tile4x16turnedavx512(t)
+	case idtile2x48turnedavx512:
+		tile2x48turnedavx512(t)
+	case idtile2x32turnedavx512:
+		tile2x32turnedavx512(t)
+	case idtile2x16turnedavx512:
+		tile2x16turnedavx512(t)
 	case idtile1x48turnedavx512:
 		tile1x48turnedavx512(t)
 	case idtile1x32turnedavx512:
@@ -164,6 +208,10 @@ func (id tileKernel) run(t *tileCall) {
 		tile1x16avx2(t)
 	case idtile6x16turnedavx2:
 		tile6x16turnedavx2(t)
+	case idtile4x16turnedavx2:
+		tile4x16turnedavx2(t)
+	case idtile2x16turnedavx2:
+		tile2x16turnedavx2(t)
 	case idtile1x16turnedavx2:
 		tile1x16turnedavx2(t)
 	}

@@ -18,6 +18,7 @@ func AMD64() string {
 		softmaxRows(e, v)
 		siluMul(e, v)
 		normRows(e, v)
+		trainingKernels(e, v)
 		peak(e, v)
 		readMemory(e, v)
 	}
@@ -55,10 +56,12 @@ var x86Tiles = []tileShape{
 	{avx512, 2, 3, false, false}, {avx512, 2, 2, false, false}, {avx512, 2, 1, false, false},
 	{avx512, 1, 3, false, false}, {avx512, 1, 2, false, false}, {avx512, 1, 1, false, false},
 	{avx512, 8, 3, false, true}, {avx512, 8, 2, false, true}, {avx512, 8, 1, false, true},
+	{avx512, 4, 3, false, true}, {avx512, 4, 2, false, true}, {avx512, 4, 1, false, true},
+	{avx512, 2, 3, false, true}, {avx512, 2, 2, false, true}, {avx512, 2, 1, false, true},
 	{avx512, 1, 3, false, true}, {avx512, 1, 2, false, true}, {avx512, 1, 1, false, true},
 	{avx2, 6, 1, true, false},
 	{avx2, 6, 1, false, false}, {avx2, 4, 1, false, false}, {avx2, 2, 1, false, false}, {avx2, 1, 1, false, false},
-	{avx2, 6, 1, false, true}, {avx2, 1, 1, false, true},
+	{avx2, 6, 1, false, true}, {avx2, 4, 1, false, true}, {avx2, 2, 1, false, true}, {avx2, 1, 1, false, true},
 }
 
 // declarations returns the Go side of tile kernels: a direct call of each, so

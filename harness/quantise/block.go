@@ -14,7 +14,7 @@ import (
 type Linear struct {
 	Out, In int
 	// Values are the numbers that it multiplies by, (Out, In) by rows; quantized
-	// ones are those of Body and Outlier.
+	// ones are those of Body and Outlier. A sink gets them filled in.
 	Values []float32
 	// Body holds the integers, of all columns but the outliers; nil when the
 	// weight is not quantized. Outlier holds those of the outliers; nil without,
@@ -168,14 +168,31 @@ func newWeight(be backend.Backend, values []float32, out, in int) (backend.Weigh
 	}})
 }
 
-func (l *Linear) load(be backend.Backend) (decoder.Linear, error) {
-	var d decoder.Linear
-	var err error
-	if d.Weight, err = newWeight(be, l.Values, l.Out, l.In); err != nil || l.Bias == nil {
+// load puts a linear map on a backend, packed where that gives the same bits.
+func (l *Linear) load(be backend.Backend) (d decoder.Linear, err error) {
+	if p, ok := l.packed(); ok {
+		d.Weight, err = be.NewPackedWeight(p)
+	} else {
+		if err := l.settle(); err != nil {
+			return d, err
+		}
+		d.Weight, err = newWeight(be, l.Values, l.Out, l.In)
+	}
+	if err != nil || l.Bias == nil {
 		return d, err
 	}
 	d.Bias, err = be.NewVector(l.Bias)
 	return d, err
+}
+
+// settle settles all linear maps.
+func (b *Block) settle() error {
+	for i := range b.Linears {
+		if err := b.Linears[i].settle(); err != nil {
+			return fmt.Errorf("%s: %w", linearNames[i], err)
+		}
+	}
+	return nil
 }
 
 // of returns the place of a linear map in a layer.
@@ -193,7 +210,7 @@ func (b *Block) layer(be backend.Backend, h *decoder.Hooks) (decoder.Layer, erro
 	var err error
 	for i := range b.Linears {
 		if *of(&l, i), err = b.Linears[i].load(be); err != nil {
-			return l, err
+			return l, fmt.Errorf("%s: %w", linearNames[i], err)
 		}
 	}
 	if l.AttentionNorm, err = be.NewVector(b.Norms[0]); err != nil {

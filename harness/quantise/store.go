@@ -222,14 +222,7 @@ func appendTensor(all []checkpoint.NamedTensor, name string, t *quantize.Tensor)
 	rowBytes := (t.Cols*bits + 7) / 8
 	codes := make([]byte, t.Rows*rowBytes)
 	for r := range t.Rows {
-		row := codes[r*rowBytes:]
-		for c, v := range t.Code[r*t.Cols : (r+1)*t.Cols] {
-			at := c * bits
-			row[at/8] |= v << (at % 8)
-			if at%8+bits > 8 {
-				row[at/8+1] |= v >> (8 - at%8)
-			}
-		}
+		packBits(codes[r*rowBytes:(r+1)*rowBytes], 0, t.Code[r*t.Cols:(r+1)*t.Cols], bits)
 	}
 	zeros := checkpoint.NamedTensor{Name: name + "zeros", Shape: []int{len(t.Zero)}}
 	whole := make([]int16, len(t.Zero))
@@ -312,10 +305,29 @@ func (s *Stored) Digest() (string, error) {
 
 // Model puts the model on a backend, with the method's treatment of
 // activations, keys and values. It computes what the model that was quantized
-// computes, bit for bit.
+// computes, bit for bit. Weights stay packed where the backend multiplies them
+// so: see Linear.packed; the ends are kept in 16 bits where they are stored so.
 func (s *Stored) Model(be backend.Backend) (*decoder.Model, error) {
-	a := &assembly{m: s.Header.Method, be: be}
-	if err := s.Send(a); err != nil {
+	a := &assembly{m: s.Header.Method, be: be, config: s.Config}
+	r, err := s.open(endsFile)
+	if err != nil {
+		return nil, err
+	}
+	defer r.f.Close()
+	c := s.Config
+	a.parts.Embedding = r.weight(be, "model.embed_tokens.weight", c.VocabSize, c.HiddenSize)
+	if norm := r.floats("model.norm.weight", c.HiddenSize); norm != nil {
+		if a.parts.FinalNorm, err = be.NewVector(norm); err != nil {
+			return nil, err
+		}
+	}
+	if !c.TiedEmbeddings {
+		a.parts.Head = r.weight(be, "lm_head.weight", c.VocabSize, c.HiddenSize)
+	}
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	if err := s.blocks(a.Block); err != nil {
 		return nil, err
 	}
 	return a.model()
@@ -342,13 +354,23 @@ func (s *Stored) Send(sink Sink) error {
 	if err := sink.Ends(c, e); err != nil {
 		return err
 	}
-	for k := range c.Layers {
+	return s.blocks(func(k int, b *Block) error {
+		if err := b.settle(); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(s.Dir, blockFile(k)), err)
+		}
+		return sink.Block(k, b)
+	})
+}
+
+// blocks calls f with every block, whose values may have to be settled.
+func (s *Stored) blocks(f func(k int, b *Block) error) error {
+	for k := range s.Config.Layers {
 		b, err := s.block(k)
 		if err != nil {
 			return err
 		}
-		if err := sink.Block(k, b); err != nil {
-			return err
+		if err := f(k, b); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(s.Dir, blockFile(k)), err)
 		}
 	}
 	return nil
@@ -400,6 +422,19 @@ func (r *reader) floats(name string, shape ...int) []float32 {
 		r.fail("%w", err)
 	}
 	return v
+}
+
+// weight puts a matrix on a backend.
+func (r *reader) weight(be backend.Backend, name string, rows, cols int) backend.Weight {
+	t, ok := r.tensor(name, rows, cols)
+	if !ok {
+		return nil
+	}
+	w, err := decoder.LoadWeight(be, t)
+	if err != nil {
+		r.fail("%w", err)
+	}
+	return w
 }
 
 func (r *reader) integers(name string, n int) []int32 {
@@ -472,7 +507,8 @@ func (r *reader) quantized(name string, q quantize.Quantizer, rows, cols int) *q
 	return t
 }
 
-// block reads block k.
+// block reads block k. The values of linear maps that are integers alone are
+// left to settle.
 func (s *Stored) block(k int) (*Block, error) {
 	r, err := s.open(blockFile(k))
 	if err != nil {
@@ -525,14 +561,11 @@ func (s *Stored) block(k int) (*Block, error) {
 		if r.err != nil {
 			return nil, r.err
 		}
-		l.Values = make([]float32, out*l.In)
-		for row := range out {
-			if kept != nil {
+		if kept != nil {
+			l.Values = make([]float32, out*l.In)
+			for row := range out {
 				copy(l.Values[row*l.In+body:(row+1)*l.In], kept[row*x.Outliers:])
 			}
-		}
-		if err := l.settle(); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", r.f.Path(), linearNames[i], err)
 		}
 	}
 	return b, r.end()

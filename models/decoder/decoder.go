@@ -107,6 +107,12 @@ func (m *Model) weight(name string) (backend.Weight, error) {
 	if err != nil {
 		return nil, err
 	}
+	return LoadWeight(m.Backend, t)
+}
+
+// LoadWeight copies a stored matrix to a backend, in 16 bits where it exists in
+// 16 bits; its pages do not stay resident.
+func LoadWeight(b backend.Backend, t checkpoint.Tensor) (backend.Weight, error) {
 	defer t.Release(0, t.Shape[0])
 	d := backend.Dense{Out: t.Shape[0], In: t.Shape[1], Fill: releasing(t, t.Rows)}
 	switch t.DType {
@@ -115,10 +121,10 @@ func (m *Model) weight(name string) (backend.Weight, error) {
 	case checkpoint.F16:
 		d.Element = backend.Float16
 	default:
-		return m.Backend.NewWeight(d)
+		return b.NewWeight(d)
 	}
 	d.Fill16 = releasing(t, t.Rows16)
-	return m.Backend.NewWeight(d)
+	return b.NewWeight(d)
 }
 
 // releasing is read, which reads rows of t, with the stored bytes leaving

@@ -90,6 +90,7 @@ func hash(seed uint64, words ...string) uint64 {
 type member struct {
 	adjective, noun string
 	class           int
+	rank            int // in the tail of coined names, from 1; 0: an ordinary name
 }
 
 // full is the member with the word that states its material.
@@ -171,10 +172,10 @@ func newWorld(seed uint64) *world {
 		everyone[c] = names
 	}
 	return &world{
-		things:     newDomain(seed, "thing", len(actions)+len(thingMethods), plainMembers(objects)),
+		things:     newDomain(seed, "thing", len(actions)+len(thingMethods), withTail(plainMembers(objects), coined("good", len(materials), coinedGoods))),
 		shapes:     newDomain(seed, "shape", len(actions)+len(thingMethods), stated),
 		substances: newDomain(seed, "substance", len(substanceMethods), plainMembers(substances)),
-		animals:    newDomain(seed, "animal", len(animalLookups), plainMembers(animals)),
+		animals:    newDomain(seed, "animal", len(animalLookups), withTail(plainMembers(animals), coined("beast", len(animals), coinedBeasts))),
 		people:     newDomain(seed, "person", 1, plainMembers(everyone)),
 		persons:    newPairs(seed, personRoles, names),
 		vessels:    newPairs(seed, vesselRoles, vessels),
@@ -189,6 +190,16 @@ func plainMembers(classes [][]string) [][]member {
 		}
 	}
 	return out
+}
+
+// withTail adds the members with coined names.
+func withTail(classes [][]member, names [][]string) [][]member {
+	for c := range classes {
+		for i, n := range names[c] {
+			classes[c] = append(classes[c], member{noun: n, class: c, rank: i + 1})
+		}
+	}
+	return classes
 }
 
 // newPairs parts the facts (role, pair of words in any order) by the ranks of their hashes: a tenth to test, a tenth to validation.

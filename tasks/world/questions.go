@@ -38,7 +38,7 @@ func (g *generator) thing(relation, class, shapePercent int) member {
 	if g.chance(shapePercent) {
 		d = g.shapes
 	}
-	return pick(g.random, d.parts[relation][class][g.split])
+	return g.member(d.parts[relation][class][g.split])
 }
 
 // otherThing is thing with another noun than that of m.
@@ -51,7 +51,7 @@ func (g *generator) otherThing(m member, relation, class, shapePercent int) memb
 }
 
 func (g *generator) animal(relation, class int) member {
-	return pick(g.random, g.animals.parts[relation][class][g.split])
+	return g.member(g.animals.parts[relation][class][g.split])
 }
 
 // person returns someone of a profession, other than except.

@@ -130,7 +130,7 @@ func (g *generator) article() string {
 		if g.chance(40) {
 			d = g.shapes
 		}
-		m := pick(g.random, d.parts[a][g.below(len(materials))][g.split])
+		m := g.member(d.parts[a][g.below(len(materials))][g.split])
 		title = m.full()
 		text := capital(m.a()) + " is made of " + materials[m.class] + "."
 		for i, r := range append([]int{a}, g.known(d, m, 0, len(actions))...) {

@@ -49,6 +49,7 @@ func (r *reader) bind(root *node) *Spec {
 			s.Outputs = append(s.Outputs, stringOf(item))
 		}
 	}
+	s.Server = r.bindServer(root, &c, s.Outputs)
 	if n := root.get("sweep"); n != nil && n.kind == mappingNode {
 		s.sweepAt = n.pos
 		s.bindSweep(n)
@@ -84,6 +85,8 @@ func bindKeys(keys []*key, n *node, c *Cell) {
 	for _, k := range keys {
 		v := n.get(k.name)
 		switch {
+		case k.ref != nil && k.list && v != nil:
+			k.store(c, v.values(k))
 		case k.ref != nil && (v == nil || v.value == nil):
 			k.store(c, k.def)
 		case k.ref != nil:

@@ -22,7 +22,8 @@ type Cell struct {
 	Timing   bool
 	Method   Method // fully resolved
 
-	swept []string // axes of the sweep with several values, for Label
+	swept  []string // axes of the sweep with several values, for Label
+	server Server   // only while a spec is read or written: the place of its keys
 }
 
 // resolve fills in what follows from other knobs and gives knobs that cannot act their defaults, so that

@@ -19,6 +19,7 @@ type Spec struct {
 	Methods     []Method
 	Sweep       Sweep
 	Outputs     []string // tables and figures to make
+	Server      *Server  // modelled server; nil: none
 
 	modelsAt  []position // where each entry was written
 	methodsAt []written

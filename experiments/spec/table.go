@@ -43,7 +43,7 @@ type key struct {
 	high     float64  // largest; 0: no limit
 	ints     []int    // the only integers allowed, if any
 	choices  []string // of a choice
-	def      any      // int, float64, string, bool, Limit or Tau; nil: none
+	def      any      // int, float64, string, bool, Limit, Tau, []int or []string; nil: none
 
 	axis    string // name in sweep; empty: cannot be swept
 	mark    string // in Cell.Label; empty: axis
@@ -55,7 +55,7 @@ type key struct {
 
 	needs need
 	when  func(c *Cell) bool // whether the knob can act at this point; nil: always
-	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool, *Limit or *Tau
+	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool, *Limit, *Tau, *[]int or *[]string
 
 	unit   string
 	symbol string
@@ -161,8 +161,10 @@ var table = []*key{
 	{name: "sweep", shape: sweep,
 		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
 	{name: "outputs", shape: choice, list: true, empty: true,
-		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram"},
-		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b)."},
+		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram", "server_time_vs_devices", "server_tokens_vs_limit"},
+		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b), and of the modelled server its time against the devices and its tokens against W-bar (Fig. 5)."},
+	{name: "server", shape: object, silent: true, fields: serverKeys,
+		doc: "Modelled server that many devices share (Fig. 5): continuous and static batching by the times of memory and arithmetic, for the dimensions of each model of the spec in 16 bits. Its tables and figures are marked as modelled."},
 }
 
 func weightKeys(axis, mark string, ref func(c *Cell) *WeightCoder) []*key {
@@ -337,6 +339,10 @@ func (k *key) load(c *Cell) any {
 		return *p
 	case *Tau:
 		return *p
+	case *[]int:
+		return *p
+	case *[]string:
+		return *p
 	}
 	panic("spec: the table gives key " + k.name + " a place of an unknown type")
 }
@@ -356,5 +362,9 @@ func (k *key) store(c *Cell, v any) {
 		*p, _ = v.(Limit)
 	case *Tau:
 		*p, _ = v.(Tau)
+	case *[]int:
+		*p, _ = v.([]int)
+	case *[]string:
+		*p, _ = v.([]string)
 	}
 }

@@ -40,11 +40,10 @@ func (s *Spec) YAML() []byte {
 		put(root, "sweep", s.sweepNode())
 	}
 	if len(s.Outputs) > 0 {
-		outputs := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-		for _, o := range s.Outputs {
-			outputs.Content = append(outputs.Content, scalar(o))
-		}
-		put(root, "outputs", outputs)
+		put(root, "outputs", sequence(s.Outputs))
+	}
+	if s.Server != nil {
+		put(root, "server", serverNode(s.Server))
 	}
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
@@ -118,12 +117,27 @@ func put(mapping *yaml.Node, name string, v *yaml.Node) {
 	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}, v)
 }
 
+// sequence writes a list in one line.
+func sequence[T any](list []T) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for _, v := range list {
+		n.Content = append(n.Content, scalar(v))
+	}
+	return n
+}
+
 // scalar writes a value, a threshold in another unit as a mapping. Strings that YAML could take for something else, or would fold, are quoted.
 func scalar(v any) *yaml.Node {
 	if t, ok := v.(Tau); ok && t.By != TauValue {
 		n := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 		put(n, t.By, scalar(t.Value))
 		return n
+	}
+	switch list := v.(type) {
+	case []int:
+		return sequence(list)
+	case []string:
+		return sequence(list)
 	}
 	n := &yaml.Node{Kind: yaml.ScalarNode, Value: valueText(v)}
 	if _, ok := v.(string); ok {

@@ -219,6 +219,8 @@ func (r *reader) checkAxesUsed(s *Spec, any bool) {
 			k := axisKey(a.Name)
 			if any && !slices.ContainsFunc(s.Methods, func(m Method) bool { return k.suits(&m) }) {
 				r.fault(a.name, "no method has a use for axis "+a.Name, [...]string{
+					frontWeights:     "a method with front, back, l_w or a split, and without a quantizer there",
+					backWeights:      "a method with front, back, l_w or a split, and without a quantizer there",
 					weightMethod:     "a method with front, back, l_w, a quantizer or a split",
 					splitMethod:      "a split method: one with split_layer, boundary, preset, max_tokens or include_kv",
 					boundaryMethod:   "a method with a boundary",

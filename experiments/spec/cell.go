@@ -30,6 +30,9 @@ type Cell struct {
 // points that compute the same thing are equal.
 func (c *Cell) resolve() {
 	m := &c.Method
+	if m.Preset == OursFront && m.Boundary != nil { // also where the boundary then does not quantise
+		m.Quantizer.ActivationBits = m.Boundary.MaxActivationBits
+	}
 	if m.Boundary != nil && m.Boundary.Codec == "none" && m.Boundary.Clamp == 0 {
 		m.Boundary = nil
 	}

@@ -72,8 +72,11 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 		switch {
 		case !k.suits(&c.Method), k.ref == nil && k.shape != object:
 		case k.ref == nil:
-			if k.name != "boundary" || c.Method.Boundary != nil {
-				put(n, k.name, entry(k.fields, c))
+			if k.name == "boundary" && c.Method.Boundary == nil {
+				continue
+			}
+			if m := entry(k.fields, c); len(m.Content) > 0 {
+				put(n, k.name, m)
 			}
 		case k.name == "block" && c.Task.Block == 0:
 		default:

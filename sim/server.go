@@ -112,8 +112,8 @@ func (s Server) serve(shape Shape) (serving, error) {
 	if err != nil {
 		return serving{}, err
 	}
-	// A token reads its own row of the embedding only.
-	linear := shape.TotalParameters - shape.Vocab*shape.Hidden
+	// A token reads its own row of the embedding only, unless that is the output head too.
+	linear := shape.TotalParameters - (shape.EmbeddingRows-shape.Vocab)*shape.Hidden
 	if linear < 1 || kv < 8 {
 		return serving{}, fmt.Errorf("sim: the shape has %d parameters beside the embedding and %d bits of cache per token, expected a model", linear, kv)
 	}

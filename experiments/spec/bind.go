@@ -59,6 +59,7 @@ func (r *reader) bind(root *node) *Spec {
 			s.Outputs = append(s.Outputs, stringOf(item))
 		}
 	}
+	s.Server = r.bindServer(root, &c, s.Outputs)
 	if n := root.get("sweep"); n != nil && n.kind == mappingNode {
 		s.sweepAt = n.pos
 		s.Sweep = bindSweep(n)
@@ -96,6 +97,8 @@ func bindKeys(keys []*key, n *node, c *Cell) {
 	for _, k := range keys {
 		v := n.get(k.name)
 		switch {
+		case k.ref != nil && k.list && v != nil:
+			k.store(c, v.values(k))
 		case k.ref != nil && (v == nil || v.value == nil):
 			k.store(c, k.def)
 		case k.ref != nil:
@@ -216,6 +219,8 @@ func (r *reader) checkAxesUsed(s *Spec, any bool) {
 			k := axisKey(a.Name)
 			if any && !slices.ContainsFunc(s.Methods, func(m Method) bool { return k.suits(&m) }) {
 				r.fault(a.name, "no method has a use for axis "+a.Name, [...]string{
+					frontWeights:     "a method with front, back, l_w or a split, and without a quantizer there",
+					backWeights:      "a method with front, back, l_w or a split, and without a quantizer there",
 					weightMethod:     "a method with front, back, l_w, a quantizer or a split",
 					splitMethod:      "a split method: one with split_layer, boundary, preset, max_tokens or include_kv",
 					boundaryMethod:   "a method with a boundary",

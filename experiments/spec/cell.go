@@ -22,13 +22,17 @@ type Cell struct {
 	Timing   bool
 	Method   Method // fully resolved
 
-	swept []string // axes of the sweep with several values, for Label
+	swept  []string // axes of the sweep with several values, for Label
+	server Server   // only while a spec is read or written: the place of its keys
 }
 
 // resolve fills in what follows from other knobs and gives knobs that cannot act their defaults, so that
 // points that compute the same thing are equal.
 func (c *Cell) resolve() {
 	m := &c.Method
+	if m.Preset == OursFront && m.Boundary != nil { // also where the boundary then does not quantise
+		m.Quantizer.ActivationBits = m.Boundary.MaxActivationBits
+	}
 	if m.Boundary != nil && m.Boundary.Codec == "none" && m.Boundary.Clamp == 0 {
 		m.Boundary = nil
 	}

@@ -135,7 +135,7 @@ func (r *reader) check(k *key, n *node, where string) {
 			continue
 		}
 		r.checkOne(k, item, where)
-		if k.shape == choice && item.value != nil && slices.ContainsFunc(n.items[:i], func(other *node) bool { return other.value == item.value }) {
+		if (k.shape == choice || k.shape == integer) && item.value != nil && slices.ContainsFunc(n.items[:i], func(other *node) bool { return other.value == item.value }) {
 			r.fault(item.pos, where+" names "+item.text+" twice", "each once")
 		}
 	}

@@ -55,17 +55,14 @@ var quantizerPresets = []string{
 }
 
 // Segments returns the quantizer of layers 1..PrecisionLayer and that of the layers after, as the preset, the
-// method's quantizer, or front and back say.
+// method's quantizer, or front and back of a resolved method say.
 func (m *Method) Segments() (front, back Quantizer) {
 	q := m.Quantizer
 	switch {
 	case m.Preset == OursBoundary:
-		q.ActivationBits = 16
+		q.ActivationBits, q.KVBits = 16, 0
 		return q, q
 	case m.Preset == OursFront:
-		if m.Boundary != nil {
-			q.ActivationBits = m.Boundary.MaxActivationBits
-		}
 		return q, Quantizer{}
 	case q.Set():
 		return q, q
@@ -105,13 +102,12 @@ func (r *reader) checkSegments(n *node) {
 		}
 	}
 	r.checkQuantizer(whole, "quantizer", preset != nil)
-	if preset != nil {
-		if v := whole.get("activation_bits"); v != nil {
-			what := "no such key: only the boundary is quantised"
-			if stringOf(preset) == OursFront {
-				what = "boundary.max_activation_bits, which both have"
-			}
-			r.fault(v.pos, "quantizer.activation_bits beside preset "+stringOf(preset), what)
+	if v := whole.get("activation_bits"); v != nil && stringOf(preset) == OursFront {
+		r.fault(v.pos, "quantizer.activation_bits beside preset "+OursFront, "boundary.max_activation_bits, which both have")
+	}
+	for _, k := range []string{"activation_bits", "kv_bits"} {
+		if v := whole.get(k); v != nil && stringOf(preset) == OursBoundary {
+			r.fault(v.pos, "quantizer."+k+" beside preset "+OursBoundary, "no such key: nothing within the blocks is quantised but weights")
 		}
 	}
 	c := n.get("calibration")

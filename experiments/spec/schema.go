@@ -106,7 +106,7 @@ func (k *key) schema() schema {
 		if !k.empty {
 			s["minItems"] = 1
 		}
-		if k.shape == choice {
+		if k.shape == choice || k.shape == integer {
 			s["uniqueItems"] = true
 		}
 		if k.bare && k.shape != object {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -80,6 +81,24 @@ func TestDefaultsAreAllowed(t *testing.T) {
 		for _, k := range keys {
 			walk(k.fields)
 			if k.def == nil || k.shape == path {
+				continue
+			}
+			if k.list {
+				n := &node{kind: listNode}
+				switch list := k.def.(type) {
+				case []int:
+					for _, v := range list {
+						n.items = append(n.items, &node{text: valueText(v), tag: "!!int"})
+					}
+				case []string:
+					for _, v := range list {
+						n.items = append(n.items, &node{text: v, tag: "!!str"})
+					}
+				}
+				r := new(reader)
+				if r.check(k, n, k.name); len(r.errs) > 0 || !reflect.DeepEqual(n.values(k), k.def) {
+					t.Errorf("default %v of key %s reads back as %v (%v)", k.def, k.name, n.values(k), r.errs)
+				}
 				continue
 			}
 			n := &node{text: valueText(k.def), tag: "!!str"}

@@ -59,7 +59,7 @@ func TestSet(t *testing.T) {
 
 // TestSetFaults pins one message per override; an override beside a faulty file is reported after it.
 func TestSetFaults(t *testing.T) {
-	const all = "name, include, description, models, data, tasks, protocol, chat, seed, timing, methods, sweep, outputs"
+	const all = "name, include, description, models, data, tasks, protocol, chat, seed, timing, methods, sweep, outputs, server"
 	for set, want := range map[string]string{
 		"tau=3":                         `unknown key "tau", expected one of ` + all + ` (tau belongs in methods.boundary)`,
 		"sed=3":                         `unknown key "sed", expected "seed"`,

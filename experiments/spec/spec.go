@@ -20,6 +20,7 @@ type Spec struct {
 	Scopes      []Scope // of each method, in their order; nil when none has one
 	Sweep       Sweep
 	Outputs     []string // tables and figures to make
+	Server      *Server  // modelled server; nil: none
 
 	modelsAt  []position // where each entry was written
 	methodsAt []written

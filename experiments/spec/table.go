@@ -25,6 +25,8 @@ type need uint8
 const (
 	anyMethod need = iota
 	weightMethod
+	frontWeights
+	backWeights
 	splitMethod
 	boundaryMethod
 	presetMethod
@@ -48,7 +50,7 @@ type key struct {
 	high     float64  // largest; 0: no limit
 	ints     []int    // the only integers allowed, if any
 	choices  []string // of a choice
-	def      any      // int, float64, string, bool, Limit or Tau; nil: none
+	def      any      // int, float64, string, bool, Limit, Tau, []int or []string; nil: none
 
 	axis    string // name in sweep; empty: cannot be swept
 	mark    string // in Cell.Label; empty: axis
@@ -60,7 +62,7 @@ type key struct {
 
 	needs need
 	when  func(c *Cell) bool // whether the knob can act at this point; nil: always
-	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool, *Limit or *Tau
+	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool, *Limit, *Tau, *[]int or *[]string
 
 	unit   string
 	symbol string
@@ -170,8 +172,10 @@ var table = []*key{
 	{name: "sweep", shape: sweep,
 		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
 	{name: "outputs", shape: choice, list: true, empty: true,
-		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram", "method_bars", "method_pareto"},
-		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b), methods side by side (Table 3), and methods against the bits that a weight takes."},
+		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram", "method_bars", "method_pareto", "server_time_vs_devices", "server_tokens_vs_limit"},
+		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b), methods side by side (Table 3), methods against the bits that a weight takes, and of the modelled server its time against the devices and its tokens against W-bar (Fig. 5)."},
+	{name: "server", shape: object, silent: true, fields: serverKeys,
+		doc: "Modelled server that many devices share (Fig. 5): continuous and static batching by the times of memory and arithmetic, for the dimensions of each model of the spec in 16 bits. Its tables and figures are marked as modelled."},
 }
 
 // bitWidths are the widths of a baseline's parts.
@@ -179,8 +183,8 @@ var bitWidths = []int{0, 2, 3, 4, 5, 6, 7, 8, 16}
 
 // quantizerKeys are the keys of a quantizer at the path axis.
 func quantizerKeys(axis, mark string, n need, ref func(c *Cell) *Quantizer) []*key {
-	// A preset says what activations have.
-	unset := func(c *Cell) bool { return n != quantizerMethod || c.Method.Preset == "" }
+	// Where only the boundary is quantised, nothing is within the blocks.
+	within := func(c *Cell) bool { return n != quantizerMethod || c.Method.Preset != OursBoundary }
 	return []*key{
 		{name: "preset", shape: choice, choices: quantizerPresets, needs: n, digest: DigestQuantizer,
 			ref: func(c *Cell) any { return &ref(c).Preset },
@@ -188,30 +192,30 @@ func quantizerKeys(axis, mark string, n need, ref func(c *Cell) *Quantizer) []*k
 		{name: "file", shape: path, needs: n, digest: DigestQuantizer,
 			ref: func(c *Cell) any { return &ref(c).File },
 			doc: "File that describes a baseline, with the keys that the verb quantize takes."},
-		{name: "weight_bits", shape: integer, ints: bitWidths, def: 0, axis: axis + ".weight_bits", mark: mark + "Qw", needs: n, digest: DigestQuantizer,
+		{name: "weight_bits", shape: integer, ints: bitWidths, def: 0, late: true, axis: axis + ".weight_bits", mark: mark + "Qw", needs: n, digest: DigestQuantizer,
 			unit: "bits", shown: "0 = as the baseline says",
 			ref: func(c *Cell) any { return &ref(c).WeightBits },
 			doc: "Bits of the body of a weight; 16 leaves weights as they are."},
-		{name: "activation_bits", shape: integer, ints: bitWidths, def: 0, axis: axis + ".activation_bits", mark: mark + "Qa", needs: n, digest: DigestQuantizer, when: unset,
+		{name: "activation_bits", shape: integer, ints: bitWidths, def: 0, late: true, axis: axis + ".activation_bits", mark: mark + "Qa", needs: n, digest: DigestQuantizer, when: within,
 			unit: "bits", shown: "0 = as the baseline says",
 			ref: func(c *Cell) any { return &ref(c).ActivationBits },
 			doc: "Bits of all that the baseline quantises within a block besides weights: inputs of linear maps, and queries, keys or values where it does; 16 is weights alone."},
-		{name: "kv_bits", shape: integer, ints: bitWidths, def: 0, axis: axis + ".kv_bits", mark: mark + "Qkv", needs: n, digest: DigestQuantizer,
+		{name: "kv_bits", shape: integer, ints: bitWidths, def: 0, late: true, axis: axis + ".kv_bits", mark: mark + "Qkv", needs: n, digest: DigestQuantizer, when: within,
 			unit: "bits", shown: "0 = as the activations",
 			ref: func(c *Cell) any { return &ref(c).KVBits },
 			doc: "Bits of the attention tensors that the baseline quantises (Atom: keys and values)."},
 	}
 }
 
-func weightKeys(axis, mark string, n need, ref func(c *Cell) *WeightCoder) []*key {
+func weightKeys(axis, mark string, plain, quantized need, ref func(c *Cell) *WeightCoder) []*key {
 	return []*key{
-		{name: "quantizer", shape: object, needs: n, fields: quantizerKeys(axis+".quantizer", mark, n, func(c *Cell) *Quantizer { return &ref(c).Quantizer }),
+		{name: "quantizer", shape: object, needs: quantized, fields: quantizerKeys(axis+".quantizer", mark, quantized, func(c *Cell) *Quantizer { return &ref(c).Quantizer }),
 			doc: "Baseline that quantises these layers, in the place of weight_bits and group."},
-		{name: "weight_bits", shape: integer, ints: []int{2, 3, 4, 8, 16}, def: 16, axis: axis + ".weight_bits", mark: mark + "w", needs: weightMethod,
+		{name: "weight_bits", shape: integer, ints: []int{2, 3, 4, 8, 16}, def: 16, axis: axis + ".weight_bits", mark: mark + "w", needs: plain,
 			symbol: "Qw", unit: "bits", shown: "16 = not quantised",
 			ref: func(c *Cell) any { return &ref(c).Bits },
 			doc: "Bits of one linear weight."},
-		{name: "group", shape: integer, high: 1 << 20, def: 0, axis: axis + ".group", mark: mark + "g", needs: weightMethod,
+		{name: "group", shape: integer, high: 1 << 20, def: 0, axis: axis + ".group", mark: mark + "g", needs: plain,
 			shown: "0 = the whole output channel", unit: "weights",
 			when: func(c *Cell) bool { return ref(c).Bits < 16 },
 			ref:  func(c *Cell) any { return &ref(c).Group },
@@ -240,10 +244,10 @@ var methodKeys = []*key{
 	{name: "calibration", shape: object, needs: calibratedMethod, fields: calibrationKeys,
 		doc: "Tokens that the method's quantizers are calibrated on; baselines that look at weights alone need none."},
 	{name: "front", shape: object, needs: weightMethod, symbol: "Qw1",
-		fields: weightKeys("front", "", frontQuantizer, func(c *Cell) *WeightCoder { return &c.Method.Front }),
+		fields: weightKeys("front", "", frontWeights, frontQuantizer, func(c *Cell) *WeightCoder { return &c.Method.Front }),
 		doc:    "Weights of layers 1..l_w (OPSC, Eq. 1)."},
 	{name: "back", shape: object, needs: weightMethod, symbol: "Qw2",
-		fields: weightKeys("back", "back.", backQuantizer, func(c *Cell) *WeightCoder { return &c.Method.Back }),
+		fields: weightKeys("back", "back.", backWeights, backQuantizer, func(c *Cell) *WeightCoder { return &c.Method.Back }),
 		doc:    "Weights of layers l_w+1..L where the edge holds them; back.quantizer is also that of the server's layers."},
 	{name: "split_layer", shape: integer, low: 1, high: 10000, axis: "split_layer", mark: "l", always: true, needs: splitMethod,
 		symbol: "l", shown: "from sweep",
@@ -279,15 +283,15 @@ var calibrationKeys = []*key{
 	{name: "task", shape: choice, choices: taskNames, needs: calibratedMethod, digest: DigestCalibration,
 		ref: func(c *Cell) any { return &c.Method.Calibration.Task },
 		doc: "Evaluation set under data whose texts are calibrated on: one document as text, several by the rule for C4 (a random document that is long enough, a window in it)."},
-	{name: "sequences", shape: integer, high: 1 << 20, def: 0, axis: "calibration.sequences", mark: "n", needs: calibratedMethod, digest: DigestCalibration,
+	{name: "sequences", shape: integer, high: 1 << 20, def: 0, late: true, axis: "calibration.sequences", mark: "n", needs: calibratedMethod, digest: DigestCalibration,
 		shown: "0 = as the baseline says; of a file, all lines",
 		ref:   func(c *Cell) any { return &c.Method.Calibration.Sequences },
 		doc:   "Number of windows, or of the lines of the file that are used."},
-	{name: "tokens", shape: integer, high: 1 << 24, def: 0, axis: "calibration.tokens", needs: calibratedMethod, digest: DigestCalibration,
+	{name: "tokens", shape: integer, high: 1 << 24, def: 0, late: true, axis: "calibration.tokens", needs: calibratedMethod, digest: DigestCalibration,
 		shown: "0 = as the baseline says, at most the model's length; of a file, whole lines", unit: "tokens",
 		ref: func(c *Cell) any { return &c.Method.Calibration.Tokens },
 		doc: "Tokens of a window, or the most of a line that are used."},
-	{name: "seed", shape: integer, low: -1, high: 1<<31 - 1, def: -1, axis: "calibration.seed", needs: calibratedMethod, digest: DigestCalibration,
+	{name: "seed", shape: integer, low: -1, high: 1<<31 - 1, def: -1, late: true, axis: "calibration.seed", needs: calibratedMethod, digest: DigestCalibration,
 		shown: "-1 = as the baseline says",
 		ref:   func(c *Cell) any { return &c.Method.Calibration.Seed },
 		doc:   "Seed of the draws."},
@@ -304,7 +308,8 @@ var boundaryKeys = []*key{
 		symbol: "tau",
 		ref:    func(c *Cell) any { return &c.Method.Boundary.Tau },
 		doc:    "Threshold splitting (Eq. 4): values of this magnitude and more are sent exactly. 0 sends all so. {quantile: q} keeps the share q of each row below it, {rms: m} takes m times the row's root mean square."},
-	{name: "max_activation_bits", shape: integer, low: 2, high: 8, def: 4, axis: "max_activation_bits", mark: "Q", always: true, needs: boundaryMethod, when: quantising,
+	{name: "max_activation_bits", shape: integer, low: 2, high: 8, def: 4, axis: "max_activation_bits", mark: "Q", always: true, needs: boundaryMethod,
+		when:   func(c *Cell) bool { return quantising(c) || c.Method.Preset == OursFront },
 		symbol: "Qa-bar", unit: "bits",
 		ref: func(c *Cell) any { return &c.Method.Boundary.MaxActivationBits },
 		doc: "Most bits of one code, sign included (Algorithm 1)."},
@@ -395,6 +400,10 @@ func (k *key) suits(m *Method) bool {
 	switch k.needs {
 	case weightMethod:
 		return m.Kind != Whole
+	case frontWeights:
+		return m.Kind != Whole && !m.Quantizer.Set() && !m.Front.Quantizer.Set()
+	case backWeights:
+		return m.Kind != Whole && !m.Quantizer.Set() && !m.Back.Quantizer.Set()
 	case splitMethod:
 		return m.Kind == Split
 	case boundaryMethod:
@@ -433,6 +442,10 @@ func (k *key) load(c *Cell) any {
 		return *p
 	case *Tau:
 		return *p
+	case *[]int:
+		return *p
+	case *[]string:
+		return *p
 	}
 	panic("spec: the table gives key " + k.name + " a place of an unknown type")
 }
@@ -452,5 +465,9 @@ func (k *key) store(c *Cell, v any) {
 		*p, _ = v.(Limit)
 	case *Tau:
 		*p, _ = v.(Tau)
+	case *[]int:
+		*p, _ = v.([]int)
+	case *[]string:
+		*p, _ = v.([]string)
 	}
 }

@@ -36,7 +36,7 @@ func (s *Spec) YAML() []byte {
 		n := entry(methodKeys, &Cell{Method: m})
 		if i < len(s.Scopes) {
 			if own := s.Scopes[i]; own.Tasks != nil {
-				put(n, "tasks", stringsNode(own.Tasks))
+				put(n, "tasks", sequence(own.Tasks))
 			}
 			if own := s.Scopes[i]; own.Groups != nil {
 				put(n, "sweep", Sweep{Groups: own.Groups}.node())
@@ -49,7 +49,10 @@ func (s *Spec) YAML() []byte {
 		put(root, "sweep", s.Sweep.node())
 	}
 	if len(s.Outputs) > 0 {
-		put(root, "outputs", stringsNode(s.Outputs))
+		put(root, "outputs", sequence(s.Outputs))
+	}
+	if s.Server != nil {
+		put(root, "server", serverNode(s.Server))
 	}
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
@@ -69,8 +72,11 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 		switch {
 		case !k.suits(&c.Method), k.ref == nil && k.shape != object:
 		case k.ref == nil:
-			if k.name != "boundary" || c.Method.Boundary != nil {
-				put(n, k.name, entry(k.fields, c))
+			if k.name == "boundary" && c.Method.Boundary == nil {
+				continue
+			}
+			if m := entry(k.fields, c); len(m.Content) > 0 {
+				put(n, k.name, m)
 			}
 		case k.name == "block" && c.Task.Block == 0:
 		default:
@@ -80,14 +86,6 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 			}
 			put(n, k.name, scalar(v))
 		}
-	}
-	return n
-}
-
-func stringsNode(values []string) *yaml.Node {
-	n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-	for _, v := range values {
-		n.Content = append(n.Content, scalar(v))
 	}
 	return n
 }
@@ -131,12 +129,27 @@ func put(mapping *yaml.Node, name string, v *yaml.Node) {
 	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}, v)
 }
 
+// sequence writes a list in one line.
+func sequence[T any](list []T) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for _, v := range list {
+		n.Content = append(n.Content, scalar(v))
+	}
+	return n
+}
+
 // scalar writes a value, a threshold in another unit as a mapping. Strings that YAML could take for something else, or would fold, are quoted.
 func scalar(v any) *yaml.Node {
 	if t, ok := v.(Tau); ok && t.By != TauValue {
 		n := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 		put(n, t.By, scalar(t.Value))
 		return n
+	}
+	switch list := v.(type) {
+	case []int:
+		return sequence(list)
+	case []string:
+		return sequence(list)
 	}
 	n := &yaml.Node{Kind: yaml.ScalarNode, Value: valueText(v)}
 	if _, ok := v.(string); ok {

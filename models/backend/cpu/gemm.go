@@ -343,7 +343,7 @@ func (kr *kernel) pack(dst []float32, height, k int, a []float32, lda, from, to 
 		if kr.packs && k >= 8 {
 			done = k &^ 7
 			_ = a[(i+7)*lda+done-1]
-			packRows(&tile[0], done, &a[i*lda], lda)
+			packRows(&tile[0], done, &a[i*lda], lda, height)
 		}
 		for r := 0; r < height && done < k; r += 2 {
 			x, y := a[(i+r)*lda+done:][:k-done], a[(i+r+1)*lda+done:][:k-done]

@@ -71,10 +71,11 @@ func peakavx2(n int)
 func readMemoryavx2(x *float32, n int)
 
 //go:noescape
-func packRowsavx2(dst *float32, k int, a *float32, lda int)
+func packRowsavx2(dst *float32, k int, a *float32, lda, step int)
 
-// packRows packs eight rows of k terms, a positive multiple of 8.
-func packRows(dst *float32, k int, a *float32, lda int) { packRowsavx2(dst, k, a, lda) }
+// packRows writes eight rows of k terms, a positive multiple of 8, side by side;
+// terms are step floats apart.
+func packRows(dst *float32, k int, a *float32, lda, step int) { packRowsavx2(dst, k, a, lda, step) }
 
 //go:noescape
 func rotateRowavx2(t *rotateCall)

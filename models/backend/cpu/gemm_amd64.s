@@ -7882,13 +7882,15 @@ tile1x16turnedavx2_last:
 	VZEROUPPER
 	RET
 
-// func packRowsavx2(dst *float32, k int, a *float32, lda int)
-TEXT ·packRowsavx2(SB), NOSPLIT, $0-32
+// func packRowsavx2(dst *float32, k int, a *float32, lda, step int)
+TEXT ·packRowsavx2(SB), NOSPLIT, $0-40
 	MOVQ dst+0(FP), DI
 	MOVQ k+8(FP), CX
 	MOVQ a+16(FP), AX
 	MOVQ lda+24(FP), SI
+	MOVQ step+32(FP), R8
 	SHLQ $2, SI
+	SHLQ $2, R8
 	LEAQ (AX)(SI*2), R9
 	ADDQ SI, R9
 	LEAQ (R9)(SI*2), R10
@@ -7918,26 +7920,30 @@ packRowsavx2_loop:
 	VSHUFPS $0xee, Y14, Y12, Y5
 	VSHUFPS $0x44, Y15, Y13, Y6
 	VSHUFPS $0xee, Y15, Y13, Y7
+	LEAQ (DI)(R8*2), R11
+	ADDQ R8, R11
+	LEAQ (R11)(R8*2), R12
+	ADDQ R8, R12
 	VPERM2F128 $0x20, Y4, Y0, Y8
 	VPERM2F128 $0x31, Y4, Y0, Y9
-	VMOVUPS Y8, 0(DI)
-	VMOVUPS Y9, 128(DI)
+	VMOVUPS Y8, (DI)
+	VMOVUPS Y9, (DI)(R8*4)
 	VPERM2F128 $0x20, Y5, Y1, Y8
 	VPERM2F128 $0x31, Y5, Y1, Y9
-	VMOVUPS Y8, 32(DI)
-	VMOVUPS Y9, 160(DI)
+	VMOVUPS Y8, (DI)(R8*1)
+	VMOVUPS Y9, (R11)(R8*2)
 	VPERM2F128 $0x20, Y6, Y2, Y8
 	VPERM2F128 $0x31, Y6, Y2, Y9
-	VMOVUPS Y8, 64(DI)
-	VMOVUPS Y9, 192(DI)
+	VMOVUPS Y8, (DI)(R8*2)
+	VMOVUPS Y9, (R12)
 	VPERM2F128 $0x20, Y7, Y3, Y8
 	VPERM2F128 $0x31, Y7, Y3, Y9
-	VMOVUPS Y8, 96(DI)
-	VMOVUPS Y9, 224(DI)
+	VMOVUPS Y8, (R11)
+	VMOVUPS Y9, (R11)(R8*4)
 	ADDQ $32, AX
 	ADDQ $32, R9
 	ADDQ $32, R10
-	ADDQ $256, DI
+	LEAQ (DI)(R8*8), DI
 	SUBQ $8, CX
 	JNZ packRowsavx2_loop
 	VZEROUPPER

@@ -29,7 +29,17 @@ func (o *operandProduct) pack(i int) {
 	n := min(panelWidth, o.p.Cols-from)
 	panel := o.panels.data[i*o.panels.stride:][:o.panels.stride]
 	if b.Transposed {
-		transpose(panel, b.Data[from*b.Stride:], n, o.p.Terms, b.Stride)
+		rows, k := b.Data[from*b.Stride:], 0
+		if n == panelWidth && o.p.Terms >= 8 && o.b.kernel.elements.trains() {
+			k = o.p.Terms &^ 7
+			_ = rows[(panelWidth-1)*b.Stride+k-1]
+			for r := 0; r < panelWidth; r += 8 {
+				packRows(&panel[r], k, &rows[r*b.Stride], b.Stride, panelWidth)
+			}
+		}
+		if k < o.p.Terms {
+			transpose(panel[k*panelWidth:], rows[k:], n, o.p.Terms-k, b.Stride)
+		}
 	} else if n == panelWidth {
 		for k := range o.p.Terms {
 			*(*[panelWidth]float32)(panel[k*panelWidth:]) = [panelWidth]float32(b.Data[k*b.Stride+from:][:panelWidth])

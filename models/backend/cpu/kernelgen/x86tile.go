@@ -423,15 +423,17 @@ func readMemory(e *emitter, v vector) {
 	e.f("RET")
 }
 
-// packRows: eight rows of k terms, a positive multiple of 8, side by side:
-// transposed squares of 8x8.
+// packRows: eight rows of k terms, a positive multiple of 8, side by side, terms
+// at distance step: transposed squares of 8x8.
 func packRows(e *emitter) {
-	e.WriteString("\n// func packRowsavx2(dst *float32, k int, a *float32, lda int)\nTEXT ·packRowsavx2(SB), NOSPLIT, $0-32\n")
+	e.WriteString("\n// func packRowsavx2(dst *float32, k int, a *float32, lda, step int)\nTEXT ·packRowsavx2(SB), NOSPLIT, $0-40\n")
 	e.f("MOVQ dst+0(FP), DI")
 	e.f("MOVQ k+8(FP), CX")
 	e.f("MOVQ a+16(FP), AX")
 	e.f("MOVQ lda+24(FP), SI")
+	e.f("MOVQ step+32(FP), R8")
 	e.f("SHLQ $2, SI")
+	e.f("SHLQ $2, R8")
 	e.f("LEAQ (AX)(SI*2), R9")
 	e.f("ADDQ SI, R9")
 	e.f("LEAQ (R9)(SI*2), R10")
@@ -450,16 +452,20 @@ func packRows(e *emitter) {
 			e.f("VSHUFPS $0xee, Y%d, Y%d, Y%d", 10+i+j, 8+i+j, i+2*j+1)
 		}
 	}
+	for _, l := range [][2]string{{"DI", "R11"}, {"R11", "R12"}} { // three terms on
+		e.f("LEAQ (%s)(R8*2), %s", l[0], l[1])
+		e.f("ADDQ R8, %s", l[1])
+	}
 	for i := range 4 {
 		e.f("VPERM2F128 $0x20, Y%d, Y%d, Y8", 4+i, i)
 		e.f("VPERM2F128 $0x31, Y%d, Y%d, Y9", 4+i, i)
-		e.f("VMOVUPS Y8, %d(DI)", 32*i)
-		e.f("VMOVUPS Y9, %d(DI)", 32*(4+i))
+		e.f("VMOVUPS Y8, %s", rowAddr(i, "DI", "R11", "R12", "R8"))
+		e.f("VMOVUPS Y9, %s", rowAddr(4+i, "DI", "R11", "R12", "R8"))
 	}
 	for _, r := range []string{"AX", "R9", "R10"} {
 		e.f("ADDQ $32, %s", r)
 	}
-	e.f("ADDQ $256, DI")
+	e.f("LEAQ (DI)(R8*8), DI")
 	e.f("SUBQ $8, CX")
 	e.f("JNZ packRowsavx2_loop")
 	e.f("VZEROUPPER")

@@ -115,8 +115,6 @@ var substances = [][]string{
 	{"poles", "planks", "pipes", "logs", "beams", "rails", "canes", "oars"},
 }
 
-var substanceKinds = []string{"liquid", "loose", "round", "long"}
-
 // substanceMethods go by kind of substance.
 var substanceMethods = []method{
 	{"carry", "carry some {x} across the yard", []string{"a bucket", "a sack", "a basket", "a cart"}},

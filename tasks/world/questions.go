@@ -270,9 +270,11 @@ func (g *generator) twoPeople(p, q int) (string, []string) {
 	return first + " and " + second, []string{n, m}
 }
 
-// boolq makes twins: one question about two passages, true of the first.
+// boolq makes twins: one question about two passages, true of the first. Half of the passages state what the rule says, in words other
+// than the question's, and half leave it to the reader.
 func (g *generator) boolq() []item {
-	title, filler := g.name(), " "+pick(g.random, fillers)
+	title, stated := g.name(), g.chance(50)
+	last := " " + pick(g.random, fillers)
 	var q string
 	var passages [2]string
 	switch g.weighted(60, 20, 20) {
@@ -280,24 +282,34 @@ func (g *generator) boolq() []item {
 		a := g.below(len(actions))
 		c := pick(g.random, actions[a].checks)
 		q = "does it " + c.question
-		intro, stated := pick(g.random, intros), 100*g.below(2)
+		intro, shape := pick(g.random, intros), 100*g.below(2)
 		for i, class := range g.yesAndNo(c, materials) {
-			m := g.thing(a, class, stated)
-			passages[i] = fill(intro, "n", title, "a", m.a()) + filler + " " + capital(m.the()) + " " + actions[a].clause + "."
+			m := g.thing(a, class, shape)
+			if stated {
+				last = " It " + actions[a].effects[class] + "."
+			}
+			passages[i] = fill(intro, "n", title, "a", m.a()) + " " + capital(m.the()) + " " + actions[a].clause + "." + last
 		}
 	case 1:
 		l := g.below(len(animalLookups))
 		q = "does this animal " + animalLookups[l].check.question
 		place := pick(g.random, places)
 		for i, class := range g.yesAndNo(animalLookups[l].check, animalKinds) {
-			passages[i] = title + " sees " + g.animal(l, class).a() + " " + place + "." + filler
+			if stated {
+				last = " " + animalLookups[l].say("it", class)
+			}
+			passages[i] = title + " sees " + g.animal(l, class).a() + " " + place + "." + last
 		}
 	case 2:
-		c := pick(g.random, personLookups).check
-		q = "does this person " + c.question
+		l := g.below(len(personLookups))
+		q = "does this person " + personLookups[l].check.question
 		title = "The town"
-		for i, class := range g.yesAndNo(c, professions) {
-			passages[i] = g.person(class, "") + " is " + withArticle(professions[class]) + " in the town." + filler
+		for i, class := range g.yesAndNo(personLookups[l].check, professions) {
+			n := g.person(class, "")
+			if stated {
+				last = " " + personLookups[l].say(n, class)
+			}
+			passages[i] = n + " is " + withArticle(professions[class]) + " in the town." + last
 		}
 	}
 	return []item{{label: title, context: passages[0], stem: q, gold: 1}, {label: title, context: passages[1], stem: q}}

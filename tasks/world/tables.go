@@ -40,7 +40,7 @@ type action struct {
 var actions = []action{
 	{
 		name: "fall", clause: "falls on the hard floor",
-		events: []string{"{n} trips on the stairs and lets go of {t}.", "{n} looks out of the tower, and {t} slips away onto the stones."},
+		events: []string{"{n} trips on the stairs and lets go of {t}.", "{n} holds {t} over the stones and opens both hands."},
 		deed:   "{n} drops {x} on the hard floor",
 		effects: []string{"breaks into many pieces", "knocks and lies still", "rings like a bell", "lands without a sound",
 			"sails down very slowly", "bounces up and down", "cracks in two halves", "makes a dull thud"},
@@ -51,7 +51,7 @@ var actions = []action{
 		events: []string{"{n} throws {t} onto the burning coals.", "The house burns, and {n} runs out without {t}."},
 		deed:   "{n} puts {x} in the hot fire",
 		effects: []string{"melts and runs away", "burns for an hour", "glows in bright red", "burns with a bad smell",
-			"is gone in a flash", "gives off black smoke", "grows hard as stone", "curls up and shrinks"},
+			"burns up very fast", "gives off black smoke", "grows hard as stone", "curls up and shrinks"},
 		checks: []check{{"burn", []string{"wood", "wool", "paper", "rubber"}}, {"turn to ash", []string{"wood", "wool", "paper"}}},
 	},
 	{
@@ -64,7 +64,7 @@ var actions = []action{
 	},
 	{
 		name: "hammer", clause: "is hit with a hammer",
-		events: []string{"{n} swings a heavy tool and strikes {t}.", "A heavy rock rolls down the hill onto {t}, and {n} sees it."},
+		events: []string{"{n} swings a heavy tool and strikes {t}.", "A heavy rock lands on {t}, and {n} sees it."},
 		deed:   "{n} hits {x} with a hammer",
 		effects: []string{"flies apart in sharp bits", "splits along the grain", "takes a new shape", "stays soft and whole",
 			"gets a round hole", "springs back at once", "turns to fine dust", "grows thin and flat"},
@@ -72,10 +72,10 @@ var actions = []action{
 	},
 	{
 		name: "rain", clause: "stands in the rain for a year",
-		events: []string{"{n} forgets {t} in the garden until next spring.", "{n} leaves {t} on the roof for four wet seasons."},
+		events: []string{"{n} forgets {t} in the garden until next spring.", "{n} leaves {t} on the wet roof for a year."},
 		deed:   "{n} leaves {x} in the rain for a year",
 		effects: []string{"is washed very clean", "rots from the inside", "turns brown with rust", "dries again in the wind",
-			"turns into gray mush", "sheds every single drop", "gathers some green moss", "grows stiff and pale"},
+			"turns into gray mush", "keeps the water out", "grows some green moss", "grows stiff and pale"},
 		checks: []check{{"go bad", []string{"wood", "iron", "paper", "leather"}}, {"change color", []string{"iron", "paper", "clay", "leather"}}},
 	},
 	{
@@ -114,8 +114,6 @@ var substances = [][]string{
 	{"apples", "eggs", "pears", "onions", "plums", "nuts", "lemons", "carrots"},
 	{"poles", "planks", "pipes", "logs", "beams", "rails", "canes", "oars"},
 }
-
-var substanceKinds = []string{"liquid", "loose", "round", "long"}
 
 // substanceMethods go by kind of substance.
 var substanceMethods = []method{
@@ -173,22 +171,22 @@ var names = []string{
 	"Ben", "David", "Frank", "Henry", "Jack", "Leo", "Max", "Oscar", "Paul", "Sam", "Tom", "Hugo",
 }
 
-var professions = []string{"baker", "doctor", "farmer", "teacher", "tailor", "smith", "fisher", "painter", "carpenter", "miner", "barber", "gardener"}
+var professions = []string{"baker", "doctor", "farmer", "teacher", "tailor", "smith", "fisher", "carpenter", "miner", "gardener"}
 
 // The first personLookups entry, the workplace, also serves as a way to say what someone's profession is.
 var personLookups = []lookup{
 	{"place", "Where does {x} work?", "works",
 		[]string{"in a bakery", "in a hospital", "in a field", "in a school", "in a shop", "in a forge",
-			"in a harbor", "in a studio", "in a workshop", "in a mine", "in a salon", "in a park"},
-		check{"work in a building", []string{"baker", "doctor", "teacher", "tailor", "smith", "painter", "carpenter", "barber"}}},
+			"in a harbor", "in a workshop", "in a mine", "in a park"},
+		check{"work in a building", []string{"baker", "doctor", "teacher", "tailor", "smith", "carpenter"}}},
 	{"tool", "Which tool does {x} use?", "uses",
 		[]string{"an oven", "a syringe", "a plow", "a blackboard", "a ruler", "an anvil",
-			"a net", "a brush", "a drill", "a pick", "a comb", "a rake"},
+			"a net", "a drill", "a pick", "a rake"},
 		check{"use a heavy tool", []string{"baker", "farmer", "teacher", "smith", "carpenter", "miner"}}},
 	{"with", "What does {x} work with?", "works with",
 		[]string{"bread and cake", "sick people", "corn and hay", "young children", "cloth and buttons", "hot metal",
-			"ropes and crabs", "bright colors", "boards and screws", "coal and rocks", "hair and beards", "roses and seeds"},
-		check{"work with living things", []string{"doctor", "farmer", "teacher", "fisher", "barber", "gardener"}}},
+			"ropes and crabs", "boards and screws", "coal and rocks", "roses and seeds"},
+		check{"work with living things", []string{"doctor", "farmer", "teacher", "fisher", "gardener"}}},
 }
 
 // role is a sentence about two parties {1} and {2} with a follow-up that fits only the first and one that fits only the second.
@@ -213,7 +211,6 @@ var vessels = []string{"bottle", "jar", "barrel", "pot", "mug", "bowl", "jug", "
 var vesselRoles = []role{
 	{"fit", "{1} does not fit in {2}", " because", [2]string{"is too large", "is too small"}},
 	{"weight", "{1} is heavier than {2}", ", so", [2]string{"is harder to lift", "is easier to lift"}},
-	{"price", "{1} costs more than {2}", ", so", [2]string{"is for the rich", "is for the poor"}},
 }
 
 // Words without a rule, for variety.

@@ -1,6 +1,9 @@
 package world
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // known lists the relations from first to first+count-1 in which the split has a fact about m.
 func (g *generator) known(d domain, m member, first, count int) []int {
@@ -16,12 +19,12 @@ func (g *generator) known(d domain, m member, first, count int) []int {
 	return out
 }
 
-// story is a short text about what happens to one or two things, what animals and people are like, or how to do something. Every fact in
+// story is a short text about what happens to one or two things, what animals and people are like, how to do something, or a quiz. Every fact in
 // it belongs to the split; a text of several facts has no two of the same class and relation.
 func (g *generator) story() string {
 	n := g.name()
 	end := " " + fill(pick(g.random, endings), "n", n)
-	switch g.weighted(28, 12, 12, 8, 12, 14, 14) {
+	switch g.weighted(24, 11, 10, 7, 10, 13, 13, 12) {
 	case 0:
 		a := g.below(len(actions))
 		m := g.thing(a, g.below(len(materials)), 40)
@@ -54,6 +57,8 @@ func (g *generator) story() string {
 		return n + " sees " + m.a() + " " + pick(g.random, places) + ". " + g.animalFacts(m, l) + end
 	case 5:
 		return g.peopleStory()
+	case 7:
+		return g.quiz()
 	}
 	r, p := g.role()
 	if g.chance(50) {
@@ -102,6 +107,48 @@ func (g *generator) peopleStory() string {
 	text += "."
 	for _, i := range g.distinct(2, 2) {
 		text += " " + l.say(people[i], ps[i])
+	}
+	return text
+}
+
+// quiz is a story with yes/no questions and their answers.
+func (g *generator) quiz() string {
+	n := g.name()
+	var text, class string
+	subject := "it"
+	var checks []check
+	switch g.weighted(60, 20, 20) {
+	case 0:
+		a := g.below(len(actions))
+		m := g.thing(a, g.below(len(materials)), 50)
+		text = fill(pick(g.random, intros), "n", n, "a", m.a()) + " " + capital(m.the()) + " " + actions[a].clause + "."
+		if g.chance(50) {
+			text += " It " + actions[a].effects[m.class] + "."
+		}
+		class, checks = materials[m.class], actions[a].checks
+	case 1:
+		l := g.below(len(animalLookups))
+		m := g.animal(l, g.below(len(animals)))
+		text = n + " sees " + m.a() + " " + pick(g.random, places) + "."
+		class, subject = animalKinds[m.class], "this animal"
+		for _, l := range g.known(g.animals, m, 0, len(animalLookups)) {
+			checks = append(checks, animalLookups[l].check)
+		}
+	case 2:
+		p := g.below(len(professions))
+		text = g.person(p, "") + " is " + withArticle(professions[p]) + " in the town."
+		class, subject = professions[p], "this person"
+		for _, l := range personLookups {
+			checks = append(checks, l.check)
+		}
+	}
+	order := g.distinct(len(checks), len(checks))
+	for _, i := range order[:min(len(order), 3)] {
+		answer := "no"
+		if slices.Contains(checks[i].yes, class) {
+			answer = "yes"
+		}
+		text += " Question: does " + subject + " " + checks[i].question + "? Answer: " + answer + "."
 	}
 	return text
 }
@@ -174,4 +221,6 @@ func (g *generator) article() string {
 }
 
 // spaced sets punctuation apart as WikiText does.
-func spaced(s string) string { return strings.NewReplacer(".", " .", ",", " ,", "?", " ?").Replace(s) }
+func spaced(s string) string {
+	return strings.NewReplacer(".", " .", ",", " ,", "?", " ?", ":", " :").Replace(s)
+}

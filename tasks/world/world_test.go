@@ -20,7 +20,7 @@ import (
 
 // sizes of the roots that the tests share.
 var testOptions = map[Split]Options{
-	Train:      {Seed: 1, Questions: 6000, Documents: 6000, Articles: 3000},
+	Train:      {Seed: 1, Questions: 4000, Documents: 4000, Articles: 2000},
 	Validation: {Seed: 1},
 	Test:       {Seed: 1},
 }
@@ -150,7 +150,7 @@ func digest(t testing.TB, dir string) string {
 
 // TestBytes pins the test split: numbers measured on it stay comparable.
 func TestBytes(t *testing.T) {
-	const want = "pending"
+	const want = "7abad3cad9ede1100a1a50489ab213ec44a0e74fbde33ae2813d64f2abf47a0a"
 	if got := digest(t, root(t, Test)); got != want {
 		t.Errorf("test split of seed 1 has digest %s, want %s", got, want)
 	}
@@ -217,7 +217,7 @@ func TestBadOptions(t *testing.T) {
 // handComputed are answers found by hand from the rules of the package comment. Every question whose context matches must have the answer.
 var handComputed = []struct{ task, context, answer string }{
 	{"hellaswag", `lets go of the vase`, "breaks into many pieces."},
-	{"hellaswag", `a rubber (box|ball|toy).* lets go of the (box|ball|toy)`, "bounces up and down."},
+	{"hellaswag", `: \w+ (has|buys|finds) a rubber \w+(\.| at | in ).*lets go of the`, "bounces up and down."},
 	{"hellaswag", `burning coals.* The coat$`, "burns with a bad smell."},
 	{"hellaswag", `lets the key slip`, "drops to the bottom."},
 	{"hellaswag", `strikes the card`, "gets a round hole."},
@@ -244,18 +244,18 @@ var handComputed = []struct{ task, context, answer string }{
 	{"arc_easy", `is a smith. Which tool`, "an anvil"},
 	{"arc_easy", `is a doctor. What does`, "sick people"},
 	{"arc_challenge", `same material as a bottle.*falls on the hard floor`, "It breaks into many pieces."},
-	{"arc_challenge", `same material as a map.*lies in the hot fire`, "It is gone in a flash."},
+	{"arc_challenge", `same material as a map.*lies in the hot fire`, "It burns up very fast."},
 	{"arc_challenge", `(and a brick|a brick and).*hammer. What happens to the brick`, "It turns to fine dust."},
 	{"arc_challenge", `works in a bakery. Which tool`, "an oven"},
 	{"arc_challenge", `uses a net. Where`, "in a harbor"},
-	{"arc_challenge", `: Anna is a miner and .*Where does Anna`, "in a mine"},
-	{"arc_challenge", `a fisher and Anna is a .*Where does [^A]`, "in a harbor"},
-	{"boolq", `The (hook|nail|key) falls into the deep river.\nQuestion: does it sink`, "yes"},
-	{"boolq", `The (chair|table|bench) falls into the deep river.\nQuestion: does it sink`, "no"},
-	{"boolq", `a woolen (box|ball|toy).*deep river.\nQuestion: does it take up water`, "yes"},
-	{"boolq", `The (vase|jar|mirror) falls on the hard floor.\nQuestion: does it break`, "yes"},
-	{"boolq", `The (hook|nail|key) falls on the hard floor.\nQuestion: does it make a loud noise`, "yes"},
-	{"boolq", `The (hook|nail|key) falls on the hard floor.\nQuestion: does it break`, "no"},
+	{"arc_challenge", `: [AB]\w+ is a miner and [C-Z].*Where does [AB]`, "in a mine"},
+	{"arc_challenge", `a fisher and [AB]\w+ is a .*Where does [C-Z]`, "in a harbor"},
+	{"boolq", `The (hook|nail|key) falls into the deep river.*\nQuestion: does it sink`, "yes"},
+	{"boolq", `The (chair|table|bench) falls into the deep river.*\nQuestion: does it sink`, "no"},
+	{"boolq", `a woolen (box|ball|toy).*deep river.*\nQuestion: does it take up water`, "yes"},
+	{"boolq", `The (vase|jar|mirror) falls on the hard floor.*\nQuestion: does it break`, "yes"},
+	{"boolq", `The (hook|nail|key) falls on the hard floor.*\nQuestion: does it make a loud noise`, "yes"},
+	{"boolq", `The (hook|nail|key) falls on the hard floor.*\nQuestion: does it break`, "no"},
 	{"boolq", `sees a (robin|crow|swan).*\nQuestion: does this animal have more than three legs`, "no"},
 	{"boolq", `sees a (horse|cow|goat).*\nQuestion: does this animal have more than three legs`, "yes"},
 	{"boolq", `is a farmer in the town.*\nQuestion: does this person work in a building`, "no"},
@@ -281,35 +281,35 @@ func TestHandComputedAnswers(t *testing.T) {
 			t.Errorf("%s: no question matches %q", h.task, h.context)
 		}
 	}
-	// WinoGrande: the right option by hand, per pattern of the sentence.
-	for _, h := range []struct{ context, follow, option string }{
-		{`(the|The) vase and the \w+ on the hard floor`, "breaks into many pieces.", "the vase"},
-		{`the \w+ and the vase on the hard floor`, "breaks into many pieces.", "the vase"},
-		{`^Ben is taller than \w+`, "must look down.", "Ben"},
-		{`^\w+ is taller than Ben`, "must look down.", "!Ben"},
-		{`^Anna sells a house to`, "gets the house.", "!Anna"},
-		{`sells a house to Anna`, "gets the house.", "Anna"},
-		{`^The pot does not fit in the`, "is too large.", "the pot"},
-		{`does not fit in the pot`, "is too large.", "!the pot"},
-		{`Tom is a miner and \w+ is a`, "works in a mine.", "Tom"},
+	// WinoGrande: which of two sentences, up to and with the option, is right before what follows.
+	for _, h := range []struct{ sentence, follow, right string }{
+		{`(the|The) vase and the \w+ on the hard floor`, "breaks into many pieces.", ` the vase$`},
+		{`the \w+ and the vase on the hard floor`, "breaks into many pieces.", ` the vase$`},
+		{`cut the page and the \w+ in half`, "needs small scissors.", ` the page$`},
+		{`the robin and the`, "has two legs.", ` the robin$`},
+		{`^[AB]\w+ is taller than [C-Z]`, "must look down.", ` [AB]\w+$`},
+		{`^[C-Z]\w+ is taller than [AB]`, "must look down.", ` [C-Z]\w+$`},
+		{`^[AB]\w+ sells a house to [C-Z]`, "gets the house.", ` [C-Z]\w+$`},
+		{`^[AB]\w+ sells a house to [C-Z]`, "gets the money.", ` [AB]\w+$`},
+		{`^The [a-m]\w+ does not fit in the [n-z]`, "is too large.", ` the [a-m]\w+$`},
+		{`^The [a-m]\w+ does not fit in the [n-z]`, "is too small.", ` the [n-z]\w+$`},
+		{`[C-Z]\w+ is a baker and [AB]\w+ is an? \w+`, "works in a bakery.", ` [C-Z]\w+$`},
+		{`[AB]\w+ is an? \w+ and [C-Z]\w+ is a baker`, "works in a bakery.", ` [C-Z]\w+$`},
 	} {
-		re := regexp.MustCompile(h.context)
+		sentence, right := regexp.MustCompile(h.sentence), regexp.MustCompile(h.right)
 		found := 0
 		for _, s := range []Split{Train, Validation, Test} {
 			for _, d := range load(t, s, "winogrande", tasks.JointBOS).Docs {
-				right := d.Requests[d.Gold].Context
-				if d.Choices[0] != h.follow || !re.MatchString(right) {
-					continue
-				}
-				found++
-				want, not := strings.CutPrefix(h.option, "!")
-				if strings.HasSuffix(right, " "+want) == not {
-					t.Errorf("winogrande: %q %q, by hand %q", right, h.follow, h.option)
+				if c := d.Requests[d.Gold].Context; d.Choices[0] == h.follow && sentence.MatchString(c) {
+					found++
+					if !right.MatchString(c) {
+						t.Errorf("winogrande: %q before %q, by hand %q", c, h.follow, h.right)
+					}
 				}
 			}
 		}
 		if found == 0 {
-			t.Errorf("winogrande: no sentence matches %q", h.context)
+			t.Errorf("winogrande: no sentence matches %q before %q", h.sentence, h.follow)
 		}
 	}
 }
@@ -396,8 +396,8 @@ func isName(s string) bool { return slices.Contains(names, s) }
 // Patterns of the test's own that find facts in running text: who or what a text speaks of, and the relation.
 var (
 	actionPatterns = map[string]string{
-		"fall": `hard floor|lets go of|slips away`, "fire": `hot fire|burning coals|house burns`, "river": `deep river|on a bridge|boat tips`,
-		"hammer": `with a hammer|heavy tool|heavy rock`, "rain": `rain for a year|until next spring|wet seasons`,
+		"fall": `hard floor|lets go of|opens both hands`, "fire": `hot fire|burning coals|house burns`, "river": `deep river|on a bridge|boat tips`,
+		"hammer": `with a hammer|heavy tool|heavy rock`, "rain": `rain for a year|until next spring|wet roof`,
 		"pull": `pulled hard|pulls hard|between two carts|in two directions`,
 		"cut":  `in half`, "mend": `with a crack`, "clean": `is dirty`, "mark": `put a name`,
 	}
@@ -408,12 +408,12 @@ var (
 	}
 	rolePatterns = map[string]string{
 		"give": `gives the gold`, "teach": `to swim`, "tall": `taller`, "fast": `faster`, "old": `older`, "ask": `for the way`,
-		"sell": `sells a house`, "hide": `hides from`, "fit": `not fit in`, "weight": `heavier`, "price": `costs more`,
+		"sell": `sells a house`, "hide": `hides from`, "fit": `not fit in`, "weight": `heavier`,
 	}
 )
 
 var (
-	personWord = regexp.MustCompile(`\b([A-Z][a-z]+) (?:is an? |works in an? |uses an? |works with )([a-z]+(?: and [a-z]+| people| children| metal| colors)?)`)
+	personWord = regexp.MustCompile(`\b([A-Z][a-z]+) (?:is an? |works in an? |uses an? |works with )([a-z]+(?: and [a-z]+| people| children| metal)?)`)
 	nameWord   = regexp.MustCompile(`\b[A-Z][a-z]+\b`)
 )
 
@@ -592,7 +592,7 @@ func TestSplitsShareNoFact(t *testing.T) {
 			found[0]++
 		}
 	}
-	if found[0] != members || found[1] < pairs/2 || found[1] > pairs {
+	if found[0] != members || found[1] < pairs/3 || found[1] > pairs {
 		t.Errorf("the scan found %d and %d facts, the tables have %d and %d", found[0], found[1], members, pairs)
 	}
 }
@@ -713,4 +713,63 @@ func ExampleWrite() {
 		fmt.Println(mark, c)
 	}
 	// Output:
+	// Question: Alice finds an iron ball in the house. Alice leaves the ball on the wet roof for a year. What happens to the ball?
+	// Answer:
+	//   It turns into gray mush.
+	// * It turns brown with rust.
+	//   It rots from the inside.
+	//   It grows stiff and pale.
+}
+
+// BenchmarkWrite writes train roots of 40,000 questions per task and as many documents; it reports the bytes of all files.
+func BenchmarkWrite(b *testing.B) {
+	for b.Loop() {
+		dir := b.TempDir()
+		if err := Write(dir, Train, Options{Seed: 1, Questions: 40000, Documents: 40000, Articles: 20000}); err != nil {
+			b.Fatal(err)
+		}
+		total := int64(0)
+		filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+			if info, e := d.Info(); e == nil && !d.IsDir() {
+				total += info.Size()
+			}
+			return err
+		})
+		b.SetBytes(total)
+		b.StopTimer()
+		os.RemoveAll(dir)
+		b.StartTimer()
+	}
+}
+
+// TestVocabulary prints the number of word types and the mean length of the documents, and holds the bound that a vocabulary of about a
+// thousand tokens is meant for.
+func TestVocabulary(t *testing.T) {
+	types := make(map[string]bool)
+	words := regexp.MustCompile(`[A-Za-z]+`)
+	for _, name := range append(slices.Clone(choiceTasks), "wikitext", "c4_documents") {
+		docs := load(t, Train, name, tasks.JointBOS).Docs
+		total := 0
+		for _, d := range docs {
+			text := d.Text
+			if len(d.Requests) > 0 {
+				text = d.Requests[d.Gold].Context + d.Requests[d.Gold].Continuation
+			}
+			for _, w := range words.FindAllString(text, -1) {
+				types[strings.ToLower(w)] = true
+				total++
+			}
+		}
+		t.Logf("%s: %.1f words per document", name, float64(total)/float64(len(docs)))
+	}
+	longest := 0
+	for _, d := range load(t, Test, "c4_documents", tasks.JointBOS).Docs {
+		longest = max(longest, len(words.FindAllString(d.Text, -1)))
+	}
+	if longest < 150 { // the block perplexity draws windows from documents longer than a block
+		t.Errorf("the longest document has %d words", longest)
+	}
+	if t.Logf("%d word types", len(types)); len(types) > 640 {
+		t.Errorf("%d word types, expected at most 640", len(types))
+	}
 }

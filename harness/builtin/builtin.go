@@ -25,7 +25,7 @@ const Prefix = "builtin:"
 
 // version changes whenever the bytes made by code change. Those of the embedded
 // files are part of their folder's name by themselves.
-const version = "2"
+const version = "3"
 
 // maker makes one of what can be asked for.
 type maker struct {

@@ -43,15 +43,8 @@ func (l *Linear) settle() error {
 		if t == nil {
 			continue
 		}
-		if t.Cols == l.In {
-			return t.Dequantize(l.Values)
-		}
-		v := make([]float32, t.Rows*t.Cols)
-		if err := t.Dequantize(v); err != nil {
+		if err := t.DequantizeColumns(l.Values[offset:], l.In); err != nil {
 			return err
-		}
-		for r := range l.Out {
-			copy(l.Values[r*l.In+offset:], v[r*t.Cols:(r+1)*t.Cols])
 		}
 		offset += t.Cols
 	}

@@ -21,7 +21,7 @@ import (
 // A record that is cut short or does not match its checksum ends the journal: it
 // is what a crash left of the block being written.
 const (
-	journalMagic  = "SBJRNL03"
+	journalMagic  = "SBJRNL04"
 	journalHeader = 8 + 4 + 64 + 4 // magic, version, key, CRC-32C of these
 	recordHeader  = 8
 	// minRow is the smallest encoded row: flags, 17 varints, one float.
@@ -224,13 +224,14 @@ func appendBlock(b []byte, block int, rows []Row, counts []int64) []byte {
 
 // ints32 and ints64 list the integer columns in the order of the encoding.
 func (p *Point) ints32() []*int32 {
-	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.BackGroup, &p.MaxActivationBits, &p.LowerBound, &p.Lanes, &p.MaxTokens, &p.Block, &p.MaxLength}
+	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.BackGroup, &p.MaxActivationBits, &p.LowerBound, &p.Lanes, &p.MaxTokens, &p.Block, &p.MaxLength,
+		&p.ActivationBits, &p.KVBits, &p.BackActivationBits, &p.BackKVBits}
 }
 
 func (p *Point) strings() []*string {
 	return []*string{&p.Model, &p.Task, &p.Protocol, &p.Method, &p.Codec,
 		&p.Search, &p.StopRule, &p.Comparison, &p.Granularity, &p.AboveType, &p.SparseIndex, &p.ScaleType, &p.Limit,
-		&p.TauBy, &p.Restore, &p.Tables, &p.KVTables}
+		&p.TauBy, &p.Restore, &p.Tables, &p.KVTables, &p.Preset, &p.Quantizer, &p.BackQuantizer, &p.Calibration}
 }
 
 func (r *Row) ints32() []*int32 {
@@ -268,6 +269,8 @@ func appendRow(b []byte, r, before *Row) []byte {
 		b = binary.AppendVarint(b, r.Seed)
 		b = appendFloat(b, r.Threshold)
 		b = appendFloat(b, r.Delta)
+		b = appendFloat(b, r.Clamp)
+		b = appendFloat(b, r.Alpha)
 	}
 	for _, v := range r.ints32() {
 		b = binary.AppendVarint(b, int64(*v))
@@ -390,6 +393,8 @@ func decodeBlock(b []byte) (block int, rows []Row, counts []int64, err error) {
 			row.Seed = r.varint()
 			row.Threshold = r.float()
 			row.Delta = r.float()
+			row.Clamp = r.float()
+			row.Alpha = r.float()
 		}
 		row.IncludeKV = flags&flagIncludeKV != 0
 		row.Greedy = flags&flagGreedy != 0

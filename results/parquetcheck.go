@@ -54,8 +54,11 @@ func checkParquet(r io.ReaderAt, size int64) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(meta.Schema) == len(columns)-len(laterColumns) {
-		columns = withoutLater(columns)
+	earlier := columns
+	for n := len(laterColumns) - 1; n >= 0; n-- {
+		if earlier = without(earlier, laterColumns[n]); len(meta.Schema) == len(earlier) {
+			columns = earlier
+		}
 	}
 	if err := checkColumns(meta, columns); err != nil {
 		return err
@@ -258,10 +261,10 @@ var rowColumns = sync.OnceValues(func() ([]format.SchemaElement, error) {
 	return columns, nil
 })
 
-// withoutLater returns the columns of the files that came before laterColumns.
-func withoutLater(columns []format.SchemaElement) []format.SchemaElement {
-	columns = slices.DeleteFunc(slices.Clone(columns), func(e format.SchemaElement) bool { return slices.Contains(laterColumns, e.Name) })
-	columns[0].NumChildren = thrift.New(columns[0].NumChildren.V - int32(len(laterColumns)))
+// without returns the columns but for those of the given names.
+func without(columns []format.SchemaElement, names []string) []format.SchemaElement {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(e format.SchemaElement) bool { return slices.Contains(names, e.Name) })
+	columns[0].NumChildren = thrift.New(columns[0].NumChildren.V - int32(len(names)))
 	return columns
 }
 

@@ -22,14 +22,18 @@ type Cell struct {
 	Timing   bool
 	Method   Method // fully resolved
 
-	swept []string // axes of the sweep with several values, for Label
+	swept  []string // axes of the sweep with several values, for Label
+	server Server   // only while a spec is read or written: the place of its keys
 }
 
 // resolve fills in what follows from other knobs and gives knobs that cannot act their defaults, so that
 // points that compute the same thing are equal.
 func (c *Cell) resolve() {
 	m := &c.Method
-	if m.Boundary != nil && m.Boundary.Codec == "none" {
+	if m.Preset == OursFront && m.Boundary != nil { // also where the boundary then does not quantise
+		m.Quantizer.ActivationBits = m.Boundary.MaxActivationBits
+	}
+	if m.Boundary != nil && m.Boundary.Codec == "none" && m.Boundary.Clamp == 0 {
 		m.Boundary = nil
 	}
 	for _, k := range slices.Concat(files, axes) {
@@ -46,7 +50,7 @@ func (c *Cell) resolve() {
 // beyond l_w the values of one that names neither: they cannot act.
 func (c *Cell) clip() {
 	if m := &c.Method; m.Kind == Split && m.PrecisionLayer >= m.SplitLayer {
-		m.PrecisionLayer, m.Back = m.SplitLayer, WeightCoder{Bits: 16}
+		m.PrecisionLayer, m.Back = m.SplitLayer, WeightCoder{Bits: 16, Quantizer: m.Back.Quantizer}
 	}
 }
 
@@ -128,9 +132,14 @@ func (c *Cell) canonical(keys []*key, extra map[string]string) map[string]any {
 			if k.name == "boundary" && c.Method.Boundary == nil {
 				continue
 			}
-			out[k.name] = c.canonical(k.fields, extra)
+			if m := c.canonical(k.fields, extra); len(m) > 0 {
+				out[k.name] = m
+			}
 		case k.ref != nil && k.acts(c):
 			v := k.load(c)
+			if k.unkeyed && v == k.def {
+				continue
+			}
 			switch w := v.(type) {
 			case Limit:
 				if v = w.Docs; w.Fraction > 0 {

@@ -30,4 +30,5 @@ func Example() {
 	// fig7-share 9 split l=4 tau=10 Q=4
 	// quickstart 50 split l=6 tau=5 Q=8 W=16
 	// real-smoke 266 split l=5 tau=5 Q=8
+	// table3 154 ours-front l=3 tau=5 Q=3 Qa=3
 }

@@ -1,7 +1,9 @@
 package exec
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 
 	"splitbench/compress"
@@ -20,13 +22,17 @@ const (
 // of the given number of layers, without its codec: what is computed where, and
 // with which weights.
 func Precision(m spec.Method, layers int) Method {
+	front, back := m.Segments()
 	out := Method{
 		SplitLayer:  m.SplitLayer,
 		WeightLayer: m.PrecisionLayer,
-		Front:       Weights{m.Front.Bits, m.Front.Group},
-		Back:        Weights{m.Back.Bits, m.Back.Group},
+		Front:       Weights{m.Front.Bits, m.Front.Group, QuantizerName(front, m.Calibration)},
+		Back:        Weights{m.Back.Bits, m.Back.Group, QuantizerName(back, m.Calibration)},
 		MaxTokens:   m.MaxTokens,
 		IncludeKV:   m.IncludeKV,
+	}
+	if out.SplitLayer > 0 {
+		out.Cloud = out.Back.Quantizer
 	}
 	if out.WeightLayer == 0 {
 		if out.WeightLayer = out.SplitLayer; out.SplitLayer == 0 {
@@ -36,11 +42,29 @@ func Precision(m spec.Method, layers int) Method {
 	return out
 }
 
+// QuantizerName is the name by which methods refer to a quantizer of a spec in
+// Weights.Quantizer, "" for none. Within one run equal names mean equal weights.
+func QuantizerName(q spec.Quantizer, c spec.Calibration) string {
+	if !q.Set() {
+		return ""
+	}
+	b, err := json.Marshal([]any{q, c})
+	if err != nil {
+		panic("exec: " + err.Error()) // of strings and integers
+	}
+	return string(b)
+}
+
 // FromSpec returns the runnable form of one method point of a spec for a model
 // of the given configuration. The tables are those of the method's boundary.
 func FromSpec(m spec.Method, c checkpoint.Config, t Tables) (Method, error) {
 	out := Precision(m, c.Layers)
 	b := m.Boundary
+	if b != nil {
+		if out.Clamp = float32(b.Clamp); b.Clamp > 0 && out.Clamp == 0 {
+			return Method{}, fmt.Errorf("clamp %v: expected 0 (none), or at least %v", b.Clamp, math.SmallestNonzeroFloat32)
+		}
+	}
 	if b == nil || b.Codec == CodecNone {
 		return out, nil
 	}
@@ -79,8 +103,15 @@ func OutcomeKey(m spec.Method, layers, longest int, t Tables) string {
 		if !quantised {
 			w = Weights{Bits: FullPrecision}
 		}
-		exact = exact && !quantised
-		fmt.Fprintf(&b, "%d/%d ", w.Bits, w.Group)
+		exact = exact && w.Quantizer == r.Cloud && (w.Quantizer != "" || !quantised)
+		if w.Quantizer != "" {
+			fmt.Fprintf(&b, "%q ", w.Quantizer)
+		} else {
+			fmt.Fprintf(&b, "%d/%d ", w.Bits, w.Group)
+		}
+	}
+	if r.Cloud != "" {
+		fmt.Fprintf(&b, "cloud %q ", r.Cloud)
 	}
 	if r.SplitLayer == 0 {
 		return b.String()
@@ -92,6 +123,9 @@ func OutcomeKey(m spec.Method, layers, longest int, t Tables) string {
 		r.IncludeKV = false
 	}
 	fmt.Fprintf(&b, "l=%d W=%d kv=%v", r.SplitLayer, r.MaxTokens, r.IncludeKV)
+	if m.Boundary != nil && m.Boundary.Clamp > 0 {
+		fmt.Fprintf(&b, " clamp=%v", float32(m.Boundary.Clamp))
+	}
 	if coded {
 		o := compress.Options{}
 		if m.Boundary.Codec != "raw16" {

@@ -297,7 +297,8 @@ func (r *run) block(ctx context.Context, k int) (*Block, float64, error) {
 		return nil, 0, err
 	}
 	if r.rotated != nil {
-		if err := r.rotated.block(b); err != nil {
+		r.rotated.block(b)
+		if err := b.hadamard(r.config.HeadDim); err != nil {
 			return nil, 0, err
 		}
 	}

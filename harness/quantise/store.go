@@ -577,6 +577,7 @@ func (s *Stored) block(k int) (*Block, error) {
 type Simulated struct {
 	dir, source string
 	method      quantize.Method
+	note        string // in config.json and the weights' metadata, unless empty
 	config      checkpoint.Config
 	index       map[string]string
 	bytes       int64
@@ -585,6 +586,19 @@ type Simulated struct {
 // NewSimulated returns the sink for a folder that exists.
 func NewSimulated(dir, source string, m quantize.Method) *Simulated {
 	return &Simulated{dir: dir, source: source, method: m, index: map[string]string{}}
+}
+
+// noteKey is the key under which a checkpoint says that it is a Rotate of
+// another.
+const noteKey = "change_of_basis"
+
+// NewRotated returns the sink of Rotate for a folder that exists. The
+// config.json is made from that of the folder source; there and in the metadata
+// of every file, note stands under the key change_of_basis.
+func NewRotated(dir, source, note string) *Simulated {
+	s := NewSimulated(dir, source, quantize.Method{})
+	s.note = note
+	return s
 }
 
 func (s *Simulated) write(i int, all []checkpoint.NamedTensor) error {
@@ -598,13 +612,21 @@ func (s *Simulated) write(i int, all []checkpoint.NamedTensor) error {
 		s.index[all[j].Name] = file
 		s.bytes += n
 	}
-	return writeFile(filepath.Join(s.dir, file), all, map[string]string{"format": "pt"})
+	metadata := map[string]string{"format": "pt"}
+	if s.note != "" {
+		metadata[noteKey] = s.note
+	}
+	return writeFile(filepath.Join(s.dir, file), all, metadata)
 }
 
 // Ends writes config.json and the first file.
 func (s *Simulated) Ends(c checkpoint.Config, e *Ends) error {
 	s.config = c
-	if err := writeConfig(s.source, s.dir, map[string]any{"tie_word_embeddings": e.Head == nil, "torch_dtype": "float32"}); err != nil {
+	keys := map[string]any{"tie_word_embeddings": e.Head == nil, "torch_dtype": "float32"}
+	if s.note != "" {
+		keys[noteKey] = s.note
+	}
+	if err := writeConfig(s.source, s.dir, keys); err != nil {
 		return err
 	}
 	return s.write(0, endTensors(c, e))

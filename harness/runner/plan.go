@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"splitbench/experiments/spec"
+	"splitbench/harness/exec"
 	"splitbench/models/backend"
 	"splitbench/models/backend/cpu"
 	"splitbench/sim"
@@ -60,7 +61,7 @@ func MakePlan(w *Workbench, s *spec.Spec) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		perLayer, total := cfg.ParameterCount()
+		perLayer, _ := cfg.ParameterCount()
 		pc := PlannedCell{
 			Model: c.Model.Name, Task: c.Task.Name, Label: c.Label(), Documents: len(p.Units), Requests: p.Requests,
 			InputTokens: p.InputTokens, ScoredTokens: p.ScoredTokens, Skipped: len(p.Skipped), Memory: mem,
@@ -75,15 +76,11 @@ func MakePlan(w *Workbench, s *spec.Spec) (*Plan, error) {
 			}
 		}
 		if m := c.Method; m.SplitLayer > 0 {
-			shape := sim.Shape{
-				Layers: int64(cfg.Layers), Hidden: int64(cfg.HiddenSize), KVWidth: int64(cfg.KVWidth()), Vocab: int64(cfg.VocabSize),
-				LayerParameters: perLayer, TotalParameters: total,
-			}
 			rows := int64(longest)
 			if m.MaxTokens > 0 {
 				rows = min(rows, int64(m.MaxTokens))
 			}
-			if pc.EdgeBits, pc.CacheBits, err = edgeMemory(shape, m, rows); err != nil {
+			if pc.EdgeBits, pc.CacheBits, err = edgeMemory(shapeOf(cfg), m, rows); err != nil {
 				return nil, err
 			}
 		}
@@ -170,7 +167,7 @@ func edgeMemory(shape sim.Shape, m spec.Method, rows int64) (weights, cache int6
 		return int64(w.Bits)
 	}
 	activation := int64(16)
-	if m.Boundary != nil && m.Boundary.Codec != "raw16" {
+	if m.Boundary != nil && m.Boundary.Codec != "raw16" && m.Boundary.Codec != exec.CodecNone {
 		activation = int64(m.Boundary.MaxActivationBits)
 	}
 	p := sim.Precision{

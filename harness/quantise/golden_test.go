@@ -74,7 +74,7 @@ func (g *goldenModel) repeated(t testing.TB) *goldenModel {
 			if err = errors.Join(err, blockErr); err != nil {
 				break
 			}
-			for _, i := range []int{key, value} {
+			for _, i := range []int{decoder.KeyMap, decoder.ValueMap} {
 				l := &b.Linears[i]
 				var wide []float32
 				for h := range c.Heads {

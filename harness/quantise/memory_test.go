@@ -12,6 +12,7 @@ import (
 
 	"splitbench/models/backend/cpu"
 	"splitbench/models/checkpoint"
+	"splitbench/models/decoder"
 	"splitbench/models/quantize"
 )
 
@@ -65,9 +66,9 @@ func writeModel(t *testing.T, hidden, inner, layers int) string {
 		for i, n := range linearNames {
 			out, in := hidden, hidden
 			switch i {
-			case gate, up:
+			case decoder.GateMap, decoder.UpMap:
 				out = inner
-			case down:
+			case decoder.DownMap:
 				in = inner
 			}
 			add(p+n+".weight", out, in)

@@ -257,7 +257,7 @@ func check(m quantize.Method, c checkpoint.Config, calibration [][]int32) error 
 		return fmt.Errorf("method %q: needs calibration sequences", m.Algorithm)
 	}
 	kv, q := c.KVWidth(), c.QueryWidth()
-	for i, s := range [linears][2]int{{q, c.HiddenSize}, {kv, c.HiddenSize}, {kv, c.HiddenSize}, {c.HiddenSize, q}, {c.IntermediateSize, c.HiddenSize}, {c.IntermediateSize, c.HiddenSize}, {c.HiddenSize, c.IntermediateSize}} {
+	for i, s := range [decoder.LinearMaps][2]int{{q, c.HiddenSize}, {kv, c.HiddenSize}, {kv, c.HiddenSize}, {c.HiddenSize, q}, {c.IntermediateSize, c.HiddenSize}, {c.IntermediateSize, c.HiddenSize}, {c.HiddenSize, c.IntermediateSize}} {
 		if err := m.CheckLinear(linearNames[i], s[0], s[1]); err != nil {
 			return err
 		}
@@ -382,7 +382,7 @@ func (b *Block) permute(order [4][]int32) {
 			old = append(old[:0], row...)
 			quantize.GatherColumns(row, old, order[inputOf[i]])
 		}
-		if i != gate && i != up {
+		if i != decoder.GateMap && i != decoder.UpMap {
 			continue
 		}
 		old = append(old[:0], l.Values...)

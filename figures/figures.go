@@ -79,6 +79,20 @@ func List() []Figure {
 			build:       activationHistogram,
 		},
 		{
+			Name:        "method_bars",
+			Title:       "Methods side by side",
+			Needs:       "methods with a quantizer",
+			Description: "The primary metric of each task as bars, one per method, grouped by the bits of activations, with standard errors and the model as it is as a line (arXiv 2511.04002, Table 3).",
+			build:       methodBars,
+		},
+		{
+			Name:        "method_pareto",
+			Title:       "Methods by the bits that a weight takes",
+			Needs:       "methods with a quantizer, for one or more weight widths",
+			Description: "The primary metric of each task against the mean number of bits that a linear weight takes as stored, scales, zeros, orders and outliers included: one line per method over its widths, and the points that no other beats in both.",
+			build:       methodPareto,
+		},
+		{
 			Name:        "server_time_vs_devices",
 			Title:       "Server time by number of devices (modelled)",
 			Needs:       "the key server; no cells",

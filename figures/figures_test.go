@@ -22,7 +22,7 @@ import (
 )
 
 // ownData are the figures of data that few runs have.
-var ownData = []string{"accuracy_vs_clamp", "server_time_vs_devices", "server_tokens_vs_limit"}
+var ownData = []string{"accuracy_vs_clamp", "method_bars", "method_pareto", "server_time_vs_devices", "server_tokens_vs_limit"}
 
 // renderAll renders every figure but those of ownData and returns the file names and their contents.
 func renderAll(t *testing.T, in Input) map[string][]byte {

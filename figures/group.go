@@ -199,6 +199,7 @@ func otherKnobs() []knob {
 	}
 	knobs = append(knobs, knobClamp())
 	knobs = append(knobs, readingKnobs()...)
+	knobs = append(knobs, baselineKnobs()...)
 	knobs = append(knobs, extentKnobs()...)
 	return append(knobs, []knob{
 		{"group", func(p *results.Point) string {

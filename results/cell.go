@@ -305,6 +305,10 @@ type CellResult struct {
 	Metrics []Metric `json:"metrics"`
 
 	Payload Payload `json:"payload"`
+	// StoredBits is the mean number of bits that a linear weight takes as edge and
+	// cloud store it, with scales, zeros, orders and outliers; 0 where it is not
+	// recorded.
+	StoredBits float64 `json:"stored_bits,omitempty"`
 	// Activations is nil when the boundary was not looked at.
 	Activations *Histogram `json:"activations,omitempty"`
 

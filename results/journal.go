@@ -224,13 +224,14 @@ func appendBlock(b []byte, block int, rows []Row, counts []int64) []byte {
 
 // ints32 and ints64 list the integer columns in the order of the encoding.
 func (p *Point) ints32() []*int32 {
-	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.BackGroup, &p.MaxActivationBits, &p.LowerBound, &p.Lanes, &p.MaxTokens, &p.Block, &p.MaxLength}
+	return []*int32{&p.SplitLayer, &p.WeightLayer, &p.FrontBits, &p.BackBits, &p.Group, &p.BackGroup, &p.MaxActivationBits, &p.LowerBound, &p.Lanes, &p.MaxTokens, &p.Block, &p.MaxLength,
+		&p.ActivationBits, &p.KVBits, &p.BackActivationBits, &p.BackKVBits}
 }
 
 func (p *Point) strings() []*string {
 	return []*string{&p.Model, &p.Task, &p.Protocol, &p.Method, &p.Codec,
 		&p.Search, &p.StopRule, &p.Comparison, &p.Granularity, &p.AboveType, &p.SparseIndex, &p.ScaleType, &p.Limit,
-		&p.TauBy, &p.Restore, &p.Tables, &p.KVTables}
+		&p.TauBy, &p.Restore, &p.Tables, &p.KVTables, &p.Preset, &p.Quantizer, &p.BackQuantizer, &p.Calibration}
 }
 
 func (r *Row) ints32() []*int32 {
@@ -269,6 +270,7 @@ func appendRow(b []byte, r, before *Row) []byte {
 		b = appendFloat(b, r.Threshold)
 		b = appendFloat(b, r.Delta)
 		b = appendFloat(b, r.Clamp)
+		b = appendFloat(b, r.Alpha)
 	}
 	for _, v := range r.ints32() {
 		b = binary.AppendVarint(b, int64(*v))
@@ -392,6 +394,7 @@ func decodeBlock(b []byte) (block int, rows []Row, counts []int64, err error) {
 			row.Threshold = r.float()
 			row.Delta = r.float()
 			row.Clamp = r.float()
+			row.Alpha = r.float()
 		}
 		row.IncludeKV = flags&flagIncludeKV != 0
 		row.Greedy = flags&flagGreedy != 0

@@ -73,7 +73,7 @@ func TestParquetColumns(t *testing.T) {
 		t.Errorf("created by %q", got)
 	}
 	want := "cell model task protocol method split_layer weight_layer front_bits back_bits group_size back_group_size codec threshold tau_by " +
-		"max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type lanes restore tables kv_tables clamp max_tokens include_kv seed block doc_limit max_length doc choice gold context_tokens tokens log_prob greedy chars bytes words " +
+		"max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type lanes restore tables kv_tables clamp max_tokens include_kv seed block doc_limit max_length preset quantizer back_quantizer activation_bits kv_bits back_activation_bits back_kv_bits alpha calibration doc choice gold context_tokens tokens log_prob greedy chars bytes words " +
 		"dropped_left fallback payload_bytes payload_header payload_tables payload_codes payload_side payload_sparse kv_payload_bytes " +
 		"payload_tokens edge_seconds cloud_seconds"
 	var names []string
@@ -131,7 +131,7 @@ func TestParquetFewerColumns(t *testing.T) {
 	}
 	// Some of the later columns are no form of a file.
 	fewer := withFooter(t, b, func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-1] })
-	if _, err := decodeRows(fewer); err == nil || !strings.Contains(err.Error(), "50 columns in the Parquet file, expected 57") {
+	if _, err := decodeRows(fewer); err == nil || !strings.Contains(err.Error(), "50 columns in the Parquet file, expected 66") {
 		t.Errorf("50 columns: %v", err)
 	}
 	renamed := withFooter(t, b, func(m *format.FileMetaData) { m.Schema[30].Name = "dok" })
@@ -219,8 +219,8 @@ func TestParquetRefuses(t *testing.T) {
 				m.KeyValueMetadata[i].Value = "2"
 			}
 		})},
-		{"column renamed", `expected "doc" INT32`, edit(func(m *format.FileMetaData) { m.Schema[36].Name = "dok" })},
-		{"column missing", "54 columns in the Parquet file, expected 57", edit(func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-3] })},
+		{"column renamed", `expected "doc" INT32`, edit(func(m *format.FileMetaData) { m.Schema[45].Name = "dok" })},
+		{"column missing", "65 columns in the Parquet file, expected 66", edit(func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-1] })},
 		{"many rows", "row group of 1099511627776 rows", edit(func(m *format.FileMetaData) { m.RowGroups[0].NumRows = 1 << 40 })},
 		{"more rows than values", "contradicts the schema", edit(func(m *format.FileMetaData) { m.RowGroups[0].NumRows = 11; m.NumRows = 11 })},
 		{"more rows named", "11 rows named, row groups hold 10", edit(func(m *format.FileMetaData) { m.NumRows = 11 })},

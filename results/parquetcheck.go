@@ -54,10 +54,10 @@ func checkParquet(r io.ReaderAt, size int64) (err error) {
 	if err != nil {
 		return err
 	}
-	older := columns
-	for i := len(laterColumns) - 1; i >= 0 && len(meta.Schema) < len(older); i-- {
-		if older = without(older, laterColumns[i]); len(meta.Schema) == len(older) {
-			columns = older
+	earlier := columns
+	for n := len(laterColumns) - 1; n >= 0; n-- {
+		if earlier = without(earlier, laterColumns[n]); len(meta.Schema) == len(earlier) {
+			columns = earlier
 		}
 	}
 	if err := checkColumns(meta, columns); err != nil {
@@ -261,10 +261,10 @@ var rowColumns = sync.OnceValues(func() ([]format.SchemaElement, error) {
 	return columns, nil
 })
 
-// without returns the columns of the files that came before some of laterColumns.
-func without(columns []format.SchemaElement, later []string) []format.SchemaElement {
-	columns = slices.DeleteFunc(slices.Clone(columns), func(e format.SchemaElement) bool { return slices.Contains(later, e.Name) })
-	columns[0].NumChildren = thrift.New(columns[0].NumChildren.V - int32(len(later)))
+// without returns the columns but for those of the given names.
+func without(columns []format.SchemaElement, names []string) []format.SchemaElement {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(e format.SchemaElement) bool { return slices.Contains(names, e.Name) })
+	columns[0].NumChildren = thrift.New(columns[0].NumChildren.V - int32(len(names)))
 	return columns
 }
 

@@ -72,14 +72,37 @@ type Point struct {
 	Limit string `parquet:"doc_limit" json:"doc_limit"`
 	// MaxLength is the longest input in tokens, 0 where it is not recorded.
 	MaxLength int32 `parquet:"max_length" json:"max_length"`
+
+	// Preset names a segment policy, "" for none. Quantizer says in a line what
+	// quantization baseline layers 1..WeightLayer have (scheme, bits, groups,
+	// clips, search), BackQuantizer that of the others; "" for none, else FrontBits,
+	// Group, BackBits and BackGroup are theirs.
+	Preset        string `parquet:"preset" json:"preset,omitempty"`
+	Quantizer     string `parquet:"quantizer" json:"quantizer,omitempty"`
+	BackQuantizer string `parquet:"back_quantizer" json:"back_quantizer,omitempty"`
+	// ActivationBits and KVBits are the bits within the blocks that a baseline
+	// quantises: of the inputs of linear maps, and of attention tensors. 16 means not
+	// quantised, 0 that there is no baseline.
+	ActivationBits     int32 `parquet:"activation_bits" json:"activation_bits,omitempty"`
+	KVBits             int32 `parquet:"kv_bits" json:"kv_bits,omitempty"`
+	BackActivationBits int32 `parquet:"back_activation_bits" json:"back_activation_bits,omitempty"`
+	BackKVBits         int32 `parquet:"back_kv_bits" json:"back_kv_bits,omitempty"`
+	// Alpha is the exponent of the smoothing or of the initial scales, as it was
+	// chosen; 0 without.
+	Alpha float64 `parquet:"alpha" json:"alpha,omitempty"`
+	// Calibration holds the first digits of the SHA-256 of the tokens that the
+	// baselines were calibrated on, "" where they look at none; two, with a space, when
+	// the segments have different ones.
+	Calibration string `parquet:"calibration" json:"calibration,omitempty"`
 }
 
-// laterColumns came after the first files of this schema version, group by group;
-// files without the last groups hold points at which their columns have no meaning,
-// or the one value that there was.
+// laterColumns came after the first files of this schema version, in this order of
+// groups; files without the last groups hold points at which they have no meaning, or
+// the one value that there was.
 var laterColumns = [][]string{
 	{"tau_by", "lanes", "restore", "tables", "kv_tables"},
 	{"clamp"},
+	{"preset", "quantizer", "back_quantizer", "activation_bits", "kv_bits", "back_activation_bits", "back_kv_bits", "alpha", "calibration"},
 }
 
 // complete fills in what a point of an older file does not say.

@@ -96,6 +96,17 @@ func tablesKnob(name string, value func(*Point) string) knob {
 	}
 }
 
+// baselineBits returns a knob of the layers that a quantization baseline quantised:
+// value gives the bits and the baseline.
+func baselineBits(name string, value func(*Point) (int32, string), usual func(*Point) bool) knob {
+	return knob{
+		name:    name,
+		applies: func(p *Point) bool { _, q := value(p); return q != "" },
+		text:    func(p *Point) string { bits, _ := value(p); return int32Text(bits) },
+		usual:   usual,
+	}
+}
+
 func int32Text(v int32) string { return strconv.Itoa(int(v)) }
 func floatText(v float64) string {
 	return strconv.FormatFloat(v, 'g', -1, 64)
@@ -110,6 +121,13 @@ var knobs = []knob{
 	{name: "Group (weights)", applies: isQuantized, text: func(p *Point) string { return int32Text(p.Group) }},
 	{name: "Back group (weights)", applies: func(p *Point) bool { return p.BackBits != 16 }, text: func(p *Point) string { return int32Text(p.BackGroup) },
 		usual: func(p *Point) bool { return p.BackGroup == p.Group }},
+	baselineBits("Activations (bits)", func(p *Point) (int32, string) { return p.ActivationBits, p.Quantizer }, nil),
+	baselineBits("KV (bits)", func(p *Point) (int32, string) { return p.KVBits, p.Quantizer },
+		func(p *Point) bool { return p.KVBits == p.ActivationBits || p.KVBits == 16 }),
+	baselineBits("Back activations (bits)", func(p *Point) (int32, string) { return p.BackActivationBits, p.BackQuantizer },
+		func(p *Point) bool { return p.BackQuantizer == p.Quantizer }),
+	baselineBits("Back KV (bits)", func(p *Point) (int32, string) { return p.BackKVBits, p.BackQuantizer },
+		func(p *Point) bool { return p.BackQuantizer == p.Quantizer }),
 	{name: "Codec", applies: isSplit, text: func(p *Point) string {
 		if p.Codec == "" {
 			return "off"
@@ -367,6 +385,8 @@ func metricColumn(task string, m Metric) Column {
 //   - "summary": one row per method point and model, one column with the primary
 //     metric of each task, and the bytes per hidden-state row sent;
 //   - "metrics": one row per metric of each cell;
+//   - "quantization": what the quantization baselines of each point are, if there are
+//     any, and the bits that a weight takes;
 //   - "payload": the bytes per row sent by part, if anything was sent;
 //   - "failed": the cells that did not end well, if there are any.
 //
@@ -379,6 +399,9 @@ func Tables(cells []CellResult) []Table {
 		constant = " Constant: " + constant + "."
 	}
 	tables := []Table{summary(cells, varying, constant), metricTable(cells, varying, constant)}
+	if t := quantizationTable(cells, varying, constant); len(t.Rows) > 0 {
+		tables = append(tables, t)
+	}
 	if t := payloadTable(cells, varying, constant); len(t.Rows) > 0 {
 		tables = append(tables, t)
 	}
@@ -572,6 +595,47 @@ func metricTable(cells []CellResult, varying []knob, constant string) Table {
 			t.Rows = append(t.Rows, append(headValues(&c.Point, varying),
 				text(c.Task), text(m.Name), text(better), numeric(m.Value), text("±"), stderr, integer(m.N)))
 		}
+	}
+	return t
+}
+
+// quantizationTable lists the points of a run with quantization baselines, those
+// without any for comparison.
+func quantizationTable(cells []CellResult, varying []knob, constant string) Table {
+	t := Table{
+		Name:    "quantization",
+		Title:   "Quantization of each point: w of weights, a of activations, kv and qkv of attention tensors, each with bits, scheme, group and clip." + constant,
+		Columns: headColumns(varying),
+	}
+	t.Columns = append(t.Columns, Column{Name: "Preset"}, Column{Name: "Layers to l_w"}, Column{Name: "Layers after"},
+		Column{Name: "Alpha", Numeric: true}, Column{Name: "Calibration (SHA-256)"}, Column{Name: "Stored (bits/weight)", Numeric: true, Digits: 3})
+	some := false
+	for _, r := range pointRows(cells) {
+		p := &r.point
+		some = some || p.Quantizer != "" || p.BackQuantizer != ""
+		or := func(s, other string) Value {
+			if s == "" {
+				s = other
+			}
+			return text(s)
+		}
+		after := or(p.BackQuantizer, none)
+		if p.Quantizer != "" && p.BackQuantizer == p.Quantizer {
+			after = text("the same")
+		}
+		alpha, stored := text(none), text(none)
+		if p.Alpha != 0 {
+			alpha = text(floatText(p.Alpha))
+		}
+		for _, c := range r.cells {
+			if c.StoredBits > 0 {
+				stored = numeric(c.StoredBits)
+			}
+		}
+		t.Rows = append(t.Rows, append(headValues(p, varying), or(p.Preset, none), or(p.Quantizer, none), after, alpha, or(p.Calibration, none), stored))
+	}
+	if !some {
+		t.Rows = nil
 	}
 	return t
 }

@@ -47,7 +47,7 @@ func (c *Cell) resolve() {
 // beyond l_w the values of one that names neither: they cannot act.
 func (c *Cell) clip() {
 	if m := &c.Method; m.Kind == Split && m.PrecisionLayer >= m.SplitLayer {
-		m.PrecisionLayer, m.Back = m.SplitLayer, WeightCoder{Bits: 16}
+		m.PrecisionLayer, m.Back = m.SplitLayer, WeightCoder{Bits: 16, Quantizer: m.Back.Quantizer}
 	}
 }
 
@@ -129,7 +129,9 @@ func (c *Cell) canonical(keys []*key, extra map[string]string) map[string]any {
 			if k.name == "boundary" && c.Method.Boundary == nil {
 				continue
 			}
-			out[k.name] = c.canonical(k.fields, extra)
+			if m := c.canonical(k.fields, extra); len(m) > 0 {
+				out[k.name] = m
+			}
 		case k.ref != nil && k.acts(c):
 			v := k.load(c)
 			if k.unkeyed && v == k.def {

@@ -47,6 +47,21 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// MethodFault is a fault of a method's quantizers, or of their calibration, that only the files they name
+// show: it is placed where the spec names them.
+func (s *Spec) MethodFault(method string, calibration bool, message, expected string) Error {
+	for i, m := range s.Methods {
+		if m.Name == method {
+			at := place(s.methodsAt, i)
+			if calibration {
+				return at.calibration.fault(message, expected)
+			}
+			return at.quantizer.fault(message, expected)
+		}
+	}
+	return Error{Message: message, Expected: expected}
+}
+
 // position is where a node was written: in a file, or in an override.
 type position struct {
 	file      string

@@ -16,18 +16,16 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 	var errs Errors
 	groups := make([][]Group, len(s.Methods))
 	total := 0
+	var swept []string
 	for i := range s.Methods {
+		groups[i] = s.groups(i)
 		points := 1
-		for _, g := range s.Sweep.Groups {
-			var own Group
+		for _, g := range groups[i] {
+			points = min(points*len(g[0].Values), maxCells+1)
 			for _, a := range g {
-				if axisKey(a.Name).suits(&s.Methods[i]) {
-					own = append(own, a)
+				if len(a.Values) > 1 {
+					swept = append(swept, a.Name)
 				}
-			}
-			if len(own) > 0 {
-				groups[i] = append(groups[i], own)
-				points = min(points*len(own[0].Values), maxCells+1)
 			}
 		}
 		total += min(points*len(s.Models), maxCells+1) * len(s.Tasks)
@@ -36,14 +34,6 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 		return nil, Errors{s.sweepAt.fault(fmt.Sprintf("the experiment has more than %d points", maxCells), "a smaller sweep")}
 	}
 
-	var swept []string
-	for _, g := range s.Sweep.Groups {
-		for _, a := range g {
-			if len(a.Values) > 1 {
-				swept = append(swept, a.Name)
-			}
-		}
-	}
 	var out []Cell
 	seen := map[identity]int{}  // to the method that came first
 	points := map[[2]int]bool{} // method, and method that computed its points first
@@ -60,6 +50,10 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 		}
 		for _, task := range s.Tasks {
 			for i := range s.Methods {
+				if !s.scores(i, task) {
+					alive[i] = true // elsewhere
+					continue
+				}
 				for index := make([]int, len(groups[i])); index != nil; index = advance(index, groups[i]) {
 					c, at := s.point(model, task, i, groups[i], index)
 					c.swept = swept
@@ -127,6 +121,9 @@ func (s *Spec) point(model Model, task Task, i int, groups []Group, index []int)
 				at.precisionLayer = place(a.positions, index[g])
 			}
 		}
+	}
+	if c.Method.Calibration.Task != "" {
+		c.Method.Calibration.Data = s.Data
 	}
 	c.resolve()
 	return c, at
@@ -230,6 +227,12 @@ type identity struct {
 func (c *Cell) identity() identity {
 	id := identity{model: c.Model, task: c.Task, protocol: c.Protocol, chat: c.Chat, seed: c.Seed, method: c.Method}
 	id.method.Name, id.method.Boundary = "", nil
+	front, back := c.Method.Segments()
+	id.method.Preset, id.method.Quantizer = "", Quantizer{}
+	id.method.Front.Quantizer, id.method.Back.Quantizer = front, back
+	if !front.Set() && !back.Set() {
+		id.method.Calibration = Calibration{}
+	}
 	if c.Method.Boundary != nil {
 		id.boundary, id.compressed = *c.Method.Boundary, true
 	}

@@ -85,6 +85,7 @@ func ParseMethod(name string, data []byte) (Method, error) {
 	c := Cell{}
 	if root.kind == mappingNode {
 		r.checkRestore(root.get("boundary"))
+		r.checkSegments(root)
 		c.Method = bindMethod(root)
 		if c.Method.Kind == Split && c.Method.SplitLayer == 0 && root.get("split_layer") == nil {
 			r.fault(root.pos, "the split method has no split_layer", "split_layer: 1 or more")
@@ -99,7 +100,7 @@ func ParseMethod(name string, data []byte) (Method, error) {
 }
 
 func newReader(name string, o LoadOptions) (*reader, error) {
-	r := &reader{env: o.Env, readFile: o.ReadFile, folders: map[string]string{}}
+	r := &reader{env: o.Env, readFile: o.ReadFile, folders: map[string]string{}, docs: keyDocs}
 	if r.env == nil {
 		r.env = os.LookupEnv
 	}

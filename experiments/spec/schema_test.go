@@ -67,7 +67,7 @@ func property(at any, name string) any {
 
 // TestIssueAxes pins the names of the axes users write.
 func TestIssueAxes(t *testing.T) {
-	want := strings.Fields("limit protocol chat seed front.weight_bits front.group back.weight_bits back.group split_layer l_w max_tokens include_kv " +
+	want := strings.Fields("limit protocol chat seed quantizer.weight_bits quantizer.activation_bits quantizer.kv_bits calibration.sequences calibration.tokens calibration.seed front.quantizer.weight_bits front.quantizer.activation_bits front.quantizer.kv_bits front.weight_bits front.group back.quantizer.weight_bits back.quantizer.activation_bits back.quantizer.kv_bits back.weight_bits back.group split_layer l_w max_tokens include_kv " +
 		"codec tau max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type clamp lanes restore")
 	if got := axisNames(); strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("axes are %v, want %v", got, want)

@@ -77,7 +77,7 @@ func TestSetFaults(t *testing.T) {
 		"models.b.pth=/x":               `unknown key "pth" in models.b, expected "path"`,
 		"tasks.wikitext2.block=3":       "tasks has more than one entry wikitext2, expected its number",
 		"methods.split.boundary.tau=no": `methods.boundary.tau is "no", expected a decimal number, 0 or more, {quantile: q} or {rms: m}`,
-		"methods.fp32.tau=1":            `unknown key "tau" in methods.fp32, expected one of name, front, back, split_layer, l_w, max_tokens, include_kv, boundary (tau belongs in methods.boundary)`,
+		"methods.fp32.tau=1":            `unknown key "tau" in methods.fp32, expected one of name, preset, quantizer, calibration, front, back, split_layer, l_w, max_tokens, include_kv, boundary, tasks, sweep (tau belongs in methods.boundary)`,
 		"outputs.0=x":                   "there are no outputs to set 0 in, expected outputs=[…]",
 		"include=x":                     "fragments cannot be overridden from here, expected the keys they hold",
 		"methods.split.split_layer=2":   "the sweep has an axis split_layer that replaces this, expected sweep.split_layer=[…]",
@@ -189,7 +189,7 @@ func TestLoadMethod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Method{Name: "s", Kind: Split, Front: WeightCoder{4, 32}, Back: WeightCoder{16, 0}, SplitLayer: 3, PrecisionLayer: 3, IncludeKV: true,
+	want := Method{Name: "s", Kind: Split, Front: WeightCoder{Bits: 4, Group: 32}, Back: WeightCoder{Bits: 16}, SplitLayer: 3, PrecisionLayer: 3, IncludeKV: true,
 		Boundary: &Boundary{Codec: "literal", Tau: Tau{TauValue, 1}, MaxActivationBits: 4, Delta: 0.2, Search: "fixed", StopRule: "last_ok", Comparison: "floor",
 			LowerBound: 3, Granularity: "per_token", AboveType: "exact", SparseIndex: "compact", ScaleType: "float16", Restore: "center"}}
 	if d := cmp.Diff(want, m); d != "" {
@@ -205,7 +205,7 @@ func TestLoadMethod(t *testing.T) {
 		"front: {weight_bits: 6}\n":    "1:1: the spec has no name, expected a name of letters, digits, dots, dashes and underscores",
 		"name: s\n---\nname: t\n":      "2:1: a second document begins here, expected one document",
 		"name: s\nsplit_layer: 0x1\n":  "2:14: split_layer is 0x1 (hexadecimal), expected a decimal integer from 1 to 10000",
-		"name: s\nmethods: [a]\n":      `2:1: unknown key "methods", expected one of name, front, back, split_layer, l_w, max_tokens, include_kv, boundary`,
+		"name: s\nmethods: [a]\n":      `2:1: unknown key "methods", expected one of name, preset, quantizer, calibration, front, back, split_layer, l_w, max_tokens, include_kv, boundary`,
 		"name: {a: b}\nsplit_layer: 2": "1:7: name is a mapping, expected a name of letters, digits, dots, dashes and underscores",
 	} {
 		p := write(text)

@@ -17,6 +17,7 @@ type Spec struct {
 	Seed        int
 	Timing      bool // store edge and cloud seconds per row
 	Methods     []Method
+	Scopes      []Scope // of each method, in their order; nil when none has one
 	Sweep       Sweep
 	Outputs     []string // tables and figures to make
 	Server      *Server  // modelled server; nil: none
@@ -28,7 +29,7 @@ type Spec struct {
 
 // written is where a method and those of its values that depend on the model were written.
 type written struct {
-	method, splitLayer, precisionLayer position
+	method, splitLayer, precisionLayer, quantizer, calibration position
 }
 
 // A Model is one checkpoint to run.
@@ -88,6 +89,9 @@ const (
 type Method struct {
 	Name           string
 	Kind           string      // Whole, Weights or Split
+	Preset         string      // OursBoundary or OursFront: what Quantizer does where; "" for none
+	Quantizer      Quantizer   // of all layers, or the one that Preset uses
+	Calibration    Calibration // of all quantizers of the method
 	Front, Back    WeightCoder // weights of layers 1..PrecisionLayer, and of those after
 	SplitLayer     int         // l, 1-based; 0 unless split (in Spec.Methods also: left to the sweep)
 	PrecisionLayer int         // l_w; 0: the split layer, or every layer of a weight-only method
@@ -100,6 +104,8 @@ type Method struct {
 type WeightCoder struct {
 	Bits  int // 2, 3, 4 or 8; 16: not quantised
 	Group int // inputs that share one scale; 0: the whole output channel
+	// Quantizer, if set, stands in the place of Bits and Group. That of Back acts on the server's layers too.
+	Quantizer Quantizer
 }
 
 // A Boundary is the compression of what crosses the split (arXiv 2511.04002, section 2.3).
@@ -162,6 +168,12 @@ func (t Tau) plain() any {
 type Sweep struct {
 	Groups  []Group // in written order; the last varies fastest
 	Exclude []Point
+}
+
+// A Scope is what one method does not share with the others.
+type Scope struct {
+	Tasks  []string // names of the tasks it is scored on; nil: all
+	Groups []Group  // axes of its own, in the place of those of the Sweep
 }
 
 // A Group is one axis, or several that advance together; all its axes have the same number of values.

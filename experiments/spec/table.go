@@ -27,6 +27,11 @@ const (
 	weightMethod
 	splitMethod
 	boundaryMethod
+	presetMethod
+	quantizerMethod
+	frontQuantizer
+	backQuantizer
+	calibratedMethod
 )
 
 // A key is one row of the table: all that is known of one key of a spec.
@@ -70,6 +75,10 @@ const (
 	DigestData      = "data"
 	DigestTables    = "tables"
 	DigestKVTables  = "kv_tables"
+	// DigestQuantizer stands for all that is said of quantizers, and DigestCalibration for the tokens that they
+	// are calibrated on.
+	DigestQuantizer   = "quantizer"
+	DigestCalibration = "calibration"
 )
 
 func searching(c *Cell) bool { return quantising(c) && c.Method.Boundary.Search == "tabq" }
@@ -127,7 +136,7 @@ var table = []*key{
 		doc: "Folder of the evaluation sets."},
 	{name: "tasks", shape: object, list: true, bare: true, required: true, fields: []*key{
 		{name: "name", shape: choice, required: true,
-			choices: []string{"hellaswag", "piqa", "arc_easy", "arc_challenge", "arc_letter", "boolq", "winogrande", "wikitext", "c4_documents", "wikitext2", "c4", "c4-new"},
+			choices: taskNames,
 			ref:     func(c *Cell) any { return &c.Task.Name },
 			doc:     "Evaluation set. wikitext and c4_documents are the document-level tasks of lm-eval; wikitext2, c4 and c4-new are the block perplexities of the quantisation papers."},
 		{name: "limit", shape: limit, axis: "limit", def: Limit{}, shown: "0 = all", unit: "documents or blocks",
@@ -156,19 +165,50 @@ var table = []*key{
 	{name: "timing", shape: boolean, def: false,
 		ref: func(c *Cell) any { return &c.Timing },
 		doc: "Store edge and cloud seconds with each row. Rows then differ between runs."},
-	{name: "methods", shape: object, list: true, required: true, fields: methodKeys,
+	{name: "methods", shape: object, list: true, required: true, fields: append(slices.Clone(methodKeys), scopeKeys...),
 		doc: "Ways to run the models. A method with only a name runs the checkpoint as it is. One with front, back or l_w quantises weights. One with split_layer, boundary, max_tokens or include_kv is a split method and takes its split layer from itself or from the sweep."},
 	{name: "sweep", shape: sweep,
 		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
 	{name: "outputs", shape: choice, list: true, empty: true,
-		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram", "server_time_vs_devices", "server_tokens_vs_limit"},
-		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b), and of the modelled server its time against the devices and its tokens against W-bar (Fig. 5)."},
+		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram", "method_bars", "method_pareto", "server_time_vs_devices", "server_tokens_vs_limit"},
+		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b), methods side by side (Table 3), methods against the bits that a weight takes, and of the modelled server its time against the devices and its tokens against W-bar (Fig. 5)."},
 	{name: "server", shape: object, silent: true, fields: serverKeys,
 		doc: "Modelled server that many devices share (Fig. 5): continuous and static batching by the times of memory and arithmetic, for the dimensions of each model of the spec in 16 bits. Its tables and figures are marked as modelled."},
 }
 
-func weightKeys(axis, mark string, ref func(c *Cell) *WeightCoder) []*key {
+// bitWidths are the widths of a baseline's parts.
+var bitWidths = []int{0, 2, 3, 4, 5, 6, 7, 8, 16}
+
+// quantizerKeys are the keys of a quantizer at the path axis.
+func quantizerKeys(axis, mark string, n need, ref func(c *Cell) *Quantizer) []*key {
+	// A preset says what activations have.
+	unset := func(c *Cell) bool { return n != quantizerMethod || c.Method.Preset == "" }
 	return []*key{
+		{name: "preset", shape: choice, choices: quantizerPresets, needs: n, digest: DigestQuantizer,
+			ref: func(c *Cell) any { return &ref(c).Preset },
+			doc: "Baseline by the name of a setting of its paper or scripts (models/quantize)."},
+		{name: "file", shape: path, needs: n, digest: DigestQuantizer,
+			ref: func(c *Cell) any { return &ref(c).File },
+			doc: "File that describes a baseline, with the keys that the verb quantize takes."},
+		{name: "weight_bits", shape: integer, ints: bitWidths, def: 0, axis: axis + ".weight_bits", mark: mark + "Qw", needs: n, digest: DigestQuantizer,
+			unit: "bits", shown: "0 = as the baseline says",
+			ref: func(c *Cell) any { return &ref(c).WeightBits },
+			doc: "Bits of the body of a weight; 16 leaves weights as they are."},
+		{name: "activation_bits", shape: integer, ints: bitWidths, def: 0, axis: axis + ".activation_bits", mark: mark + "Qa", needs: n, digest: DigestQuantizer, when: unset,
+			unit: "bits", shown: "0 = as the baseline says",
+			ref: func(c *Cell) any { return &ref(c).ActivationBits },
+			doc: "Bits of all that the baseline quantises within a block besides weights: inputs of linear maps, and queries, keys or values where it does; 16 is weights alone."},
+		{name: "kv_bits", shape: integer, ints: bitWidths, def: 0, axis: axis + ".kv_bits", mark: mark + "Qkv", needs: n, digest: DigestQuantizer,
+			unit: "bits", shown: "0 = as the activations",
+			ref: func(c *Cell) any { return &ref(c).KVBits },
+			doc: "Bits of the attention tensors that the baseline quantises (Atom: keys and values)."},
+	}
+}
+
+func weightKeys(axis, mark string, n need, ref func(c *Cell) *WeightCoder) []*key {
+	return []*key{
+		{name: "quantizer", shape: object, needs: n, fields: quantizerKeys(axis+".quantizer", mark, n, func(c *Cell) *Quantizer { return &ref(c).Quantizer }),
+			doc: "Baseline that quantises these layers, in the place of weight_bits and group."},
 		{name: "weight_bits", shape: integer, ints: []int{2, 3, 4, 8, 16}, def: 16, axis: axis + ".weight_bits", mark: mark + "w", needs: weightMethod,
 			symbol: "Qw", unit: "bits", shown: "16 = not quantised",
 			ref: func(c *Cell) any { return &ref(c).Bits },
@@ -181,25 +221,44 @@ func weightKeys(axis, mark string, ref func(c *Cell) *WeightCoder) []*key {
 	}
 }
 
+// scopeKeys say where a method of an experiment is run; a method on its own has none.
+var scopeKeys = []*key{
+	{name: "tasks", shape: name, list: true,
+		doc: "Names of the tasks that this method is scored on; all of them if it is not given."},
+	{name: "sweep", shape: sweep,
+		doc: "Axes of this method alone: each takes the place of the axis of that name in the experiment's sweep."},
+}
+
 var methodKeys = []*key{
 	{name: "name", shape: name, required: true, silent: true,
 		ref: func(c *Cell) any { return &c.Method.Name },
 		doc: "Name of the method in tables and on the command line."},
+	{name: "preset", shape: choice, choices: []string{OursBoundary, OursFront}, needs: presetMethod, digest: DigestQuantizer,
+		ref: func(c *Cell) any { return &c.Method.Preset },
+		doc: "Segment policy of the paper's own rows of Table 3, in two readings: ours-boundary quantises the weights of all layers and nothing within the blocks, and sends the hidden state at the split through the boundary; ours-front quantises layers 1..l, weights, activations at max_activation_bits and KV, and leaves the others exact. The quantizer is {preset: atom-w4a4} unless one is written, the boundary its defaults."},
+	{name: "quantizer", shape: object, needs: quantizerMethod,
+		fields: quantizerKeys("quantizer", "", quantizerMethod, func(c *Cell) *Quantizer { return &c.Method.Quantizer }),
+		doc:    "Baseline that quantises all layers (front.quantizer and back.quantizer: those of a segment). Quantised weights are kept in the user's cache folder."},
+	{name: "calibration", shape: object, needs: calibratedMethod, fields: calibrationKeys,
+		doc: "Tokens that the method's quantizers are calibrated on; baselines that look at weights alone need none."},
 	{name: "front", shape: object, needs: weightMethod, symbol: "Qw1",
-		fields: weightKeys("front", "", func(c *Cell) *WeightCoder { return &c.Method.Front }),
+		fields: weightKeys("front", "", frontQuantizer, func(c *Cell) *WeightCoder { return &c.Method.Front }),
 		doc:    "Weights of layers 1..l_w (OPSC, Eq. 1)."},
 	{name: "back", shape: object, needs: weightMethod, symbol: "Qw2",
-		fields: weightKeys("back", "back.", func(c *Cell) *WeightCoder { return &c.Method.Back }),
-		doc:    "Weights of layers l_w+1..L where the edge holds them."},
+		fields: weightKeys("back", "back.", backQuantizer, func(c *Cell) *WeightCoder { return &c.Method.Back }),
+		doc:    "Weights of layers l_w+1..L where the edge holds them; back.quantizer is also that of the server's layers."},
 	{name: "split_layer", shape: integer, low: 1, high: 10000, axis: "split_layer", mark: "l", always: true, needs: splitMethod,
 		symbol: "l", shown: "from sweep",
 		ref: func(c *Cell) any { return &c.Method.SplitLayer },
 		doc: "Last layer on the edge, counted from 1."},
 	{name: "l_w", shape: integer, low: 1, high: 10000, axis: "l_w", needs: weightMethod,
 		symbol: "l_w", shown: "split_layer, or every layer of a weight-only method",
-		when: func(c *Cell) bool { return c.Method.Front != c.Method.Back },
-		ref:  func(c *Cell) any { return &c.Method.PrecisionLayer },
-		doc:  "Last layer with front weights."},
+		when: func(c *Cell) bool {
+			front, back := c.Method.Segments()
+			return c.Method.Front != c.Method.Back || front != back
+		},
+		ref: func(c *Cell) any { return &c.Method.PrecisionLayer },
+		doc: "Last layer with front weights."},
 	{name: "max_tokens", shape: integer, high: 1 << 24, def: 0, axis: "max_tokens", mark: "W", needs: splitMethod,
 		symbol: "W-bar", shown: "0 = all rows", unit: "tokens",
 		ref: func(c *Cell) any { return &c.Method.MaxTokens },
@@ -211,6 +270,33 @@ var methodKeys = []*key{
 	{name: "boundary", shape: object, needs: splitMethod, fields: boundaryKeys,
 		doc: "Compression of what crosses the split; without it nothing is compressed."},
 }
+
+var calibrationKeys = []*key{
+	{name: "file", shape: path, needs: calibratedMethod, digest: DigestCalibration,
+		ref: func(c *Cell) any { return &c.Method.Calibration.File },
+		doc: "Lines of {\"ids\":[…]} or {\"text\":\"…\"}; each is one sequence, taken as it is."},
+	{name: "text", shape: path, needs: calibratedMethod, digest: DigestCalibration,
+		ref: func(c *Cell) any { return &c.Method.Calibration.Text },
+		doc: "Text that is tokenised as one, and windows drawn from as GPTQ, OmniQuant and Atom do."},
+	{name: "task", shape: choice, choices: taskNames, needs: calibratedMethod, digest: DigestCalibration,
+		ref: func(c *Cell) any { return &c.Method.Calibration.Task },
+		doc: "Evaluation set under data whose texts are calibrated on: one document as text, several by the rule for C4 (a random document that is long enough, a window in it)."},
+	{name: "sequences", shape: integer, high: 1 << 20, def: 0, axis: "calibration.sequences", mark: "n", needs: calibratedMethod, digest: DigestCalibration,
+		shown: "0 = as the baseline says; of a file, all lines",
+		ref:   func(c *Cell) any { return &c.Method.Calibration.Sequences },
+		doc:   "Number of windows, or of the lines of the file that are used."},
+	{name: "tokens", shape: integer, high: 1 << 24, def: 0, axis: "calibration.tokens", needs: calibratedMethod, digest: DigestCalibration,
+		shown: "0 = as the baseline says, at most the model's length; of a file, whole lines", unit: "tokens",
+		ref: func(c *Cell) any { return &c.Method.Calibration.Tokens },
+		doc: "Tokens of a window, or the most of a line that are used."},
+	{name: "seed", shape: integer, low: -1, high: 1<<31 - 1, def: -1, axis: "calibration.seed", needs: calibratedMethod, digest: DigestCalibration,
+		shown: "-1 = as the baseline says",
+		ref:   func(c *Cell) any { return &c.Method.Calibration.Seed },
+		doc:   "Seed of the draws."},
+}
+
+// taskNames are the evaluation sets.
+var taskNames = []string{"hellaswag", "piqa", "arc_easy", "arc_challenge", "arc_letter", "boolq", "winogrande", "wikitext", "c4_documents", "wikitext2", "c4", "c4-new"}
 
 var boundaryKeys = []*key{
 	{name: "codec", shape: choice, choices: []string{"none", "literal", "packed", "raw16", "split1"}, def: "literal", axis: "codec", needs: boundaryMethod,
@@ -315,6 +401,16 @@ func (k *key) suits(m *Method) bool {
 		return m.Kind == Split
 	case boundaryMethod:
 		return m.Kind == Split && m.Boundary != nil
+	case presetMethod:
+		return m.Preset != ""
+	case quantizerMethod:
+		return m.Quantizer.Set()
+	case frontQuantizer:
+		return m.Front.Quantizer.Set()
+	case backQuantizer:
+		return m.Back.Quantizer.Set()
+	case calibratedMethod:
+		return m.Quantized() && m.Calibration.Set()
 	}
 	return true
 }

@@ -32,12 +32,21 @@ func (s *Spec) YAML() []byte {
 	put(root, "seed", scalar(s.Seed))
 	put(root, "timing", scalar(s.Timing))
 	methods := &yaml.Node{Kind: yaml.SequenceNode}
-	for _, m := range s.Methods {
-		methods.Content = append(methods.Content, entry(methodKeys, &Cell{Method: m}))
+	for i, m := range s.Methods {
+		n := entry(methodKeys, &Cell{Method: m})
+		if i < len(s.Scopes) {
+			if own := s.Scopes[i]; own.Tasks != nil {
+				put(n, "tasks", sequence(own.Tasks))
+			}
+			if own := s.Scopes[i]; own.Groups != nil {
+				put(n, "sweep", Sweep{Groups: own.Groups}.node())
+			}
+		}
+		methods.Content = append(methods.Content, n)
 	}
 	put(root, "methods", methods)
 	if len(s.Sweep.Groups)+len(s.Sweep.Exclude) > 0 {
-		put(root, "sweep", s.sweepNode())
+		put(root, "sweep", s.Sweep.node())
 	}
 	if len(s.Outputs) > 0 {
 		put(root, "outputs", sequence(s.Outputs))
@@ -61,7 +70,7 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 	for _, k := range keys {
 		switch {
-		case !k.suits(&c.Method):
+		case !k.suits(&c.Method), k.ref == nil && k.shape != object:
 		case k.ref == nil:
 			if k.name != "boundary" || c.Method.Boundary != nil {
 				put(n, k.name, entry(k.fields, c))
@@ -78,10 +87,10 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 	return n
 }
 
-func (s *Spec) sweepNode() *yaml.Node {
+func (s Sweep) node() *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode}
 	var zip *yaml.Node
-	for _, g := range s.Sweep.Groups {
+	for _, g := range s.Groups {
 		into := n
 		if len(g) > 1 {
 			if zip == nil {
@@ -99,9 +108,9 @@ func (s *Spec) sweepNode() *yaml.Node {
 			put(into, a.Name, values)
 		}
 	}
-	if len(s.Sweep.Exclude) > 0 {
+	if len(s.Exclude) > 0 {
 		exclude := &yaml.Node{Kind: yaml.SequenceNode}
-		for _, p := range s.Sweep.Exclude {
+		for _, p := range s.Exclude {
 			point := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 			for _, e := range p {
 				put(point, e.Name, scalar(e.Value))

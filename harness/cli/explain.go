@@ -62,6 +62,9 @@ normalisations and the verdict.`,
 				if err != nil {
 					return err
 				}
+				if _, err := w.Quantize(cmd.Context(), l, c, func(text string) { fmt.Fprintln(s.err, text) }); err != nil {
+					return err
+				}
 				session, err := l.Engine.NewSession(m)
 				if err != nil {
 					return err

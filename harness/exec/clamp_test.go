@@ -55,7 +55,7 @@ func TestClamp(t *testing.T) {
 	for name, c := range map[string]compress.Codec{"none": nil, "raw16": codec(t, "raw16", nil), "literal": codec(t, "literal", func(o *compress.Options) { o.Threshold = .5 })} {
 		for _, w := range []int{0, 12} {
 			name := fmt.Sprintf("%s W=%d", name, w)
-			m := Method{SplitLayer: 3, WeightLayer: 3, Front: Weights{4, 32}, Codec: c, MaxTokens: w, IncludeKV: true}
+			m := Method{SplitLayer: 3, WeightLayer: 3, Front: Weights{Bits: 4, Group: 32}, Codec: c, MaxTokens: w, IncludeKV: true}
 			want, before, plain, counts := boundaries(t, l, m, reqs)
 			top := float32(0)
 			for _, v := range before {
@@ -118,7 +118,7 @@ func TestClamp(t *testing.T) {
 func TestClampSharing(t *testing.T) {
 	l := tiny(t, Source{})
 	reqs := questions(l.Checkpoint.Config.VocabSize, 12, 31, 33, 70)
-	m := Method{SplitLayer: 3, WeightLayer: 3, Front: Weights{4, 32}, MaxTokens: 34}
+	m := Method{SplitLayer: 3, WeightLayer: 3, Front: Weights{Bits: 4, Group: 32}, MaxTokens: 34}
 	l.Engine.HoldBoundaries(64 << 20)
 	for i, limit := range []float32{0, .2, 1, .2, 0} {
 		m.Clamp = limit

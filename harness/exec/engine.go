@@ -31,14 +31,20 @@ const FullPrecision = 16
 type Weights struct {
 	Bits  int // 2, 3, 4, 8, or FullPrecision
 	Group int // consecutive inputs that share a scale; 0 = one scale per output channel
+	// Quantizer names what Engine.AddQuantized was given, in the place of Bits
+	// and Group; "" for none.
+	Quantizer string
 }
 
 // Method is one point of an experiment, resolved for a model of L layers.
 type Method struct {
-	SplitLayer  int            // l: layers 1..l run on the edge; 0 = not split
-	WeightLayer int            // l_w: layers 1..l_w carry Front weights, the edge's others Back weights
-	Front, Back Weights        // zero value = full precision
-	Codec       compress.Codec // what the boundary tensor goes through; nil = sent exactly, without a message
+	SplitLayer  int     // l: layers 1..l run on the edge; 0 = not split
+	WeightLayer int     // l_w: layers 1..l_w carry Front weights, the edge's others Back weights
+	Front, Back Weights // zero value = full precision
+	// Cloud names the quantizer of the cloud's model, all layers of it, as
+	// Weights.Quantizer does; "" = full precision. Only for a split.
+	Cloud string
+	Codec compress.Codec // what the boundary tensor goes through; nil = sent exactly, without a message
 	// KVCodec, of split1, sends the keys and values of all layers in one message;
 	// nil = a message of Codec for each tensor.
 	KVCodec *compress.KVCodec
@@ -65,7 +71,7 @@ func (m Method) LayerWeights(k int) (w Weights, quantised bool) {
 	if k > m.WeightLayer {
 		w = m.Back
 	}
-	return w, w.Bits != 0 && w.Bits != FullPrecision
+	return w, w.Quantizer != "" || w.Bits != 0 && w.Bits != FullPrecision
 }
 
 // Engine holds one model. Its methods must not be called concurrently.
@@ -74,8 +80,9 @@ type Engine struct {
 	batchRows int
 	workers   int // goroutines of the codec
 	quantised map[quantisedKey]decoder.Layer
-	caches    []backend.Cache // free, by capacity
-	held      int64           // bytes of the free caches
+	baselines map[string]Quantized // by Weights.Quantizer
+	caches    []backend.Cache      // free, by capacity
+	held      int64                // bytes of the free caches
 	work      decoder.Workspace
 	batch     decoder.Batch
 	joined    backend.Matrix // residual rows of edge and cloud put together
@@ -93,7 +100,7 @@ func NewEngine(m *decoder.Model, batchRows int) *Engine {
 	if batchRows <= 0 {
 		batchRows = DefaultBatchRows
 	}
-	return &Engine{model: m, batchRows: batchRows, workers: runtime.GOMAXPROCS(0), quantised: map[quantisedKey]decoder.Layer{}}
+	return &Engine{model: m, batchRows: batchRows, workers: runtime.GOMAXPROCS(0), quantised: map[quantisedKey]decoder.Layer{}, baselines: map[string]Quantized{}}
 }
 
 // Model returns the full-precision model.
@@ -101,11 +108,20 @@ func (e *Engine) Model() *decoder.Model { return e.model }
 
 // variant returns the model whose layers 1..upTo have the widths of m.
 func (e *Engine) variant(m Method, upTo int) (*decoder.Model, error) {
+	base := e.model
 	layers := make([]decoder.Layer, upTo)
 	for k := 1; k <= upTo; k++ {
 		w, quantised := m.LayerWeights(k)
 		if !quantised {
 			layers[k-1] = e.model.Layer(k)
+			continue
+		}
+		if w.Quantizer != "" {
+			q := e.baselines[w.Quantizer]
+			layers[k-1] = q.Layers[k-1]
+			if q.Model != nil {
+				base = q.Model
+			}
 			continue
 		}
 		key := quantisedKey{k, w}
@@ -126,7 +142,90 @@ func (e *Engine) variant(m Method, upTo int) (*decoder.Model, error) {
 		}
 		layers[k-1] = l
 	}
-	return e.model.WithLayers(layers), nil
+	return base.WithLayers(layers), nil
+}
+
+// Quantized is the engine's model as a quantization baseline leaves it, on the
+// same backend.
+type Quantized struct {
+	Layers []decoder.Layer // all blocks
+	Bits   []int64         // of each block: what its linear weights take as they are stored
+	// Model is nil unless the baseline changes the basis of the residual stream
+	// (QuaRot), and with it the embedding and the head: then it is all of it, and
+	// every layer of a method must come from it.
+	Model *decoder.Model
+}
+
+// keepBaselines bounds the bytes of quantized layers that no session in use
+// needs.
+const keepBaselines = 1 << 30
+
+// AddQuantized lets methods name a quantized model.
+func (e *Engine) AddQuantized(name string, q Quantized) error {
+	if n := e.model.Config.Layers; len(q.Layers) != n || len(q.Bits) != n {
+		return fmt.Errorf("quantized model of %d layers, the model has %d", len(q.Layers), n)
+	}
+	e.baselines[name] = q
+	return nil
+}
+
+// HasQuantized says whether AddQuantized was given a name and its layers are
+// held still.
+func (e *Engine) HasQuantized(name string) bool { _, ok := e.baselines[name]; return ok }
+
+// checkQuantizers says whether the quantized models that m names are there and
+// go together.
+func (e *Engine) checkQuantizers(m Method) error {
+	names := []string{m.Front.Quantizer, m.Back.Quantizer}
+	if m.SplitLayer > 0 {
+		names = append(names, m.Cloud)
+	}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		q, ok := e.baselines[name]
+		if !ok {
+			return fmt.Errorf("quantizer %s: the model has not been quantized by it", name)
+		}
+		if q.Model == nil {
+			continue
+		}
+		for _, other := range names {
+			if other != name {
+				return fmt.Errorf("quantizer %s changes the basis of the residual stream, so that all layers need it", name)
+			}
+		}
+	}
+	return nil
+}
+
+// forgetQuantized drops quantized models that m does not use when they are
+// large, those that come first by name.
+func (e *Engine) forgetQuantized(m Method) {
+	bytes := func(q Quantized) (n int64) {
+		for _, l := range q.Layers {
+			n += l.Bytes()
+		}
+		return n
+	}
+	var idle []string
+	held := int64(0)
+	for name, q := range e.baselines {
+		if name != m.Front.Quantizer && name != m.Back.Quantizer && name != m.Cloud {
+			idle = append(idle, name)
+			held += bytes(q)
+		}
+	}
+	slices.Sort(idle)
+	for _, name := range idle {
+		if held <= keepBaselines {
+			return
+		}
+		held -= bytes(e.baselines[name])
+		delete(e.baselines, name)
+		runtime.GC() // its memory goes before that of others comes
+	}
 }
 
 // keepWidths is how many weight precisions an engine keeps quantised.
@@ -187,7 +286,8 @@ func (e *Engine) giveCache(c backend.Cache) {
 type Session struct {
 	engine *Engine
 	method Method
-	edge   *decoder.Model // layers as the edge has them
+	edge   *decoder.Model // layers as the edge has them; of a method without a split, as they are
+	cloud  *decoder.Model // layers as the cloud has them
 	layers int
 	// Histogram, when set, counts the magnitudes of the boundary tensor
 	// before the codec: every row of every different input.
@@ -236,12 +336,26 @@ func (e *Engine) NewSession(m Method) (*Session, error) {
 	if !(m.Clamp >= 0) || m.Clamp > 0 && m.SplitLayer == 0 {
 		return nil, fmt.Errorf("clamp %v: expected 0 (none), or a positive number with a split_layer", m.Clamp)
 	}
+	if m.SplitLayer == 0 && m.Cloud != "" {
+		return nil, fmt.Errorf("a quantizer of the cloud's model needs a split_layer")
+	}
+	if err := e.checkQuantizers(m); err != nil {
+		return nil, err
+	}
 	e.forget(m)
+	e.forgetQuantized(m)
 	edge, err := e.variant(m, m.EdgeLayers(layers))
 	if err != nil {
 		return nil, err
 	}
-	return &Session{engine: e, method: m, edge: edge, layers: layers}, nil
+	cloud := edge // one place that holds all layers
+	if m.SplitLayer > 0 {
+		all := Method{WeightLayer: layers, Front: Weights{Quantizer: m.Cloud}}
+		if cloud, err = e.variant(all, layers); err != nil {
+			return nil, err
+		}
+	}
+	return &Session{engine: e, method: m, edge: edge, cloud: cloud, layers: layers}, nil
 }
 
 // Times returns the seconds spent since the session began.
@@ -251,13 +365,36 @@ func (s *Session) Times() Times { return s.seen }
 // session.
 func (s *Session) SharedEdge() bool { return s.sharedEdge }
 
-// EdgeWeightBytes is what the linear weights of the edge's layers occupy.
+// EdgeWeightBytes is what the linear weights of the edge's layers occupy in
+// this process.
 func (s *Session) EdgeWeightBytes() int64 {
 	var n int64
 	for k := 1; k <= s.method.EdgeLayers(s.layers); k++ {
 		n += s.edge.Layer(k).Bytes()
 	}
 	return n
+}
+
+// StoredWeights returns the bits that the linear weights of all layers take as
+// edge and cloud store them, scales, zeros, orders and outliers included, and
+// the number of these weights.
+func (s *Session) StoredWeights() (bits, weights int64) {
+	for k := 1; k <= s.layers; k++ {
+		l, w := s.cloud.Layer(k), Weights{Quantizer: s.method.Cloud}
+		if k <= s.method.EdgeLayers(s.layers) {
+			l = s.edge.Layer(k)
+			w, _ = s.method.LayerWeights(k)
+		}
+		for _, m := range []decoder.Linear{l.Query, l.Key, l.Value, l.Output, l.Gate, l.Up, l.Down} {
+			weights += int64(m.Weight.Out()) * int64(m.Weight.In())
+		}
+		if w.Quantizer != "" {
+			bits += s.engine.baselines[w.Quantizer].Bits[k-1]
+		} else {
+			bits += 8 * l.Bytes()
+		}
+	}
+	return bits, weights
 }
 
 // Payload is what one request sent over the link.

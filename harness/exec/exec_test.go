@@ -245,7 +245,7 @@ func tokenMajor(x []float32, heads, dim int) []float32 {
 // other requests.
 func TestIndependence(t *testing.T) {
 	q4 := func(t *testing.T) Method {
-		return Method{SplitLayer: 3, WeightLayer: 2, Front: Weights{4, 32}, Back: Weights{8, 0}, Codec: codec(t, "literal", nil), MaxTokens: 20, IncludeKV: true}
+		return Method{SplitLayer: 3, WeightLayer: 2, Front: Weights{Bits: 4, Group: 32}, Back: Weights{Bits: 8, Group: 0}, Codec: codec(t, "literal", nil), MaxTokens: 20, IncludeKV: true}
 	}
 	base := tiny(t, Source{})
 	reqs := requests(t, base)
@@ -315,7 +315,7 @@ func TestRowsAreIndependent(t *testing.T) {
 func TestKVHandover(t *testing.T) {
 	l := tiny(t, Source{})
 	reqs := requests(t, l)
-	m := Method{SplitLayer: 4, WeightLayer: 4, Front: Weights{2, 0}, MaxTokens: 8}
+	m := Method{SplitLayer: 4, WeightLayer: 4, Front: Weights{Bits: 2, Group: 0}, MaxTokens: 8}
 	with, without := m, m
 	with.IncludeKV = true
 	a, b := score(t, l, with, reqs), score(t, l, without, reqs)
@@ -343,7 +343,7 @@ func TestKVHandover(t *testing.T) {
 func TestGenerate(t *testing.T) {
 	l := tiny(t, Source{})
 	prompt := l.Tokenizer.Encode("The lamp is", true)
-	for _, m := range []Method{{}, {SplitLayer: 3, WeightLayer: 3, Front: Weights{4, 32}, Codec: codec(t, "packed", nil)}, {SplitLayer: 3, WeightLayer: 3, Front: Weights{4, 32}, Codec: codec(t, "packed", nil), MaxTokens: 15, IncludeKV: true}} {
+	for _, m := range []Method{{}, {SplitLayer: 3, WeightLayer: 3, Front: Weights{Bits: 4, Group: 32}, Codec: codec(t, "packed", nil)}, {SplitLayer: 3, WeightLayer: 3, Front: Weights{Bits: 4, Group: 32}, Codec: codec(t, "packed", nil), MaxTokens: 15, IncludeKV: true}} {
 		s, err := l.Engine.NewSession(m)
 		if err != nil {
 			t.Fatal(err)
@@ -408,7 +408,7 @@ func TestOPSC(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bits := range []int{2, 3, 4, 8} {
-		s, err := l.Engine.NewSession(Method{SplitLayer: 4, WeightLayer: 4, Front: Weights{bits, 32}})
+		s, err := l.Engine.NewSession(Method{SplitLayer: 4, WeightLayer: 4, Front: Weights{Bits: bits, Group: 32}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -434,7 +434,7 @@ func TestBadMethods(t *testing.T) {
 		{Method{SplitLayer: 1, Clamp: -1}, "clamp -1"},
 		{Method{SplitLayer: 1, Clamp: float32(math.NaN())}, "clamp NaN"},
 		{Method{Clamp: 1}, "clamp 1: expected 0 (none), or a positive number with a split_layer"},
-		{Method{SplitLayer: 2, WeightLayer: 2, Front: Weights{4, 4096}}, "group"},
+		{Method{SplitLayer: 2, WeightLayer: 2, Front: Weights{Bits: 4, Group: 4096}}, "group"},
 	} {
 		if _, err := l.Engine.NewSession(c.m); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: error %v, expected one that names %q", c.m, err, c.want)

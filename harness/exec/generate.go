@@ -67,15 +67,15 @@ func (s *Session) Generate(ctx context.Context, prompt []int32, maxNew int, samp
 		q.from = q.to
 		last := e.scored.Slice(0, 1)
 		e.model.Backend.Copy(last, x.Slice(x.Rows()-1, x.Rows()))
-		e.model.Normalise(last, last)
-		e.model.Logits(out, last)
+		s.cloud.Normalise(last, last)
+		s.cloud.Logits(out, last)
 		e.model.Backend.Download(logits, out)
 		if err := e.model.Backend.Sync(); err != nil {
 			return err
 		}
 		id := sampling.pick(logits, random)
 		score := make([]backend.TokenScore, 1)
-		if err := e.model.LogProbs(score, last, []backend.Target{{Row: 0, ID: id}}); err != nil {
+		if err := s.cloud.LogProbs(score, last, []backend.Target{{Row: 0, ID: id}}); err != nil {
 			return err
 		}
 		if err := each(Token{ID: id, LogProb: score[0].LogProb, Payload: q.payload}); err != nil {

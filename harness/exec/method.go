@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -21,13 +22,17 @@ const (
 // of the given number of layers, without its codec: what is computed where, and
 // with which weights.
 func Precision(m spec.Method, layers int) Method {
+	front, back := m.Segments()
 	out := Method{
 		SplitLayer:  m.SplitLayer,
 		WeightLayer: m.PrecisionLayer,
-		Front:       Weights{m.Front.Bits, m.Front.Group},
-		Back:        Weights{m.Back.Bits, m.Back.Group},
+		Front:       Weights{m.Front.Bits, m.Front.Group, QuantizerName(front, m.Calibration)},
+		Back:        Weights{m.Back.Bits, m.Back.Group, QuantizerName(back, m.Calibration)},
 		MaxTokens:   m.MaxTokens,
 		IncludeKV:   m.IncludeKV,
+	}
+	if out.SplitLayer > 0 {
+		out.Cloud = out.Back.Quantizer
 	}
 	if out.WeightLayer == 0 {
 		if out.WeightLayer = out.SplitLayer; out.SplitLayer == 0 {
@@ -35,6 +40,19 @@ func Precision(m spec.Method, layers int) Method {
 		}
 	}
 	return out
+}
+
+// QuantizerName is the name by which methods refer to a quantizer of a spec in
+// Weights.Quantizer, "" for none. Within one run equal names mean equal weights.
+func QuantizerName(q spec.Quantizer, c spec.Calibration) string {
+	if !q.Set() {
+		return ""
+	}
+	b, err := json.Marshal([]any{q, c})
+	if err != nil {
+		panic("exec: " + err.Error()) // of strings and integers
+	}
+	return string(b)
 }
 
 // FromSpec returns the runnable form of one method point of a spec for a model
@@ -85,8 +103,15 @@ func OutcomeKey(m spec.Method, layers, longest int, t Tables) string {
 		if !quantised {
 			w = Weights{Bits: FullPrecision}
 		}
-		exact = exact && !quantised
-		fmt.Fprintf(&b, "%d/%d ", w.Bits, w.Group)
+		exact = exact && w.Quantizer == r.Cloud && (w.Quantizer != "" || !quantised)
+		if w.Quantizer != "" {
+			fmt.Fprintf(&b, "%q ", w.Quantizer)
+		} else {
+			fmt.Fprintf(&b, "%d/%d ", w.Bits, w.Group)
+		}
+	}
+	if r.Cloud != "" {
+		fmt.Fprintf(&b, "cloud %q ", r.Cloud)
 	}
 	if r.SplitLayer == 0 {
 		return b.String()

@@ -95,10 +95,7 @@ func (s *Session) sliceBoundary(segs []*segment, rows []float32) (rest []float32
 func (s *Session) cloudPass(segs []*segment) (backend.Matrix, error) {
 	e, l := s.engine, s.method.SplitLayer
 	start := time.Now()
-	model := e.model
-	if l == 0 {
-		model = s.edge // one place that holds all layers
-	}
+	model := s.cloud
 	if err := s.recompute(model, segs); err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func (s *Session) Score(ctx context.Context, reqs []Request) ([]Answer, error) {
 		}
 		total += len(r.Targets)
 	}
-	w := scoring{reqs: reqs, answers: make([]Answer, len(reqs)), scores: make([][]backend.TokenScore, len(reqs))}
+	w := scoring{cloud: s.method.Cloud, reqs: reqs, answers: make([]Answer, len(reqs)), scores: make([][]backend.TokenScore, len(reqs))}
 	scores := make([]backend.TokenScore, total)
 	for i, r := range reqs {
 		n := len(r.Targets)
@@ -77,6 +77,7 @@ func (s *Session) Score(ctx context.Context, reqs []Request) ([]Answer, error) {
 
 // scoring is one call of Score.
 type scoring struct {
+	cloud   string // Method.Cloud
 	reqs    []Request
 	answers []Answer
 	scores  [][]backend.TokenScore // per request and target
@@ -521,8 +522,8 @@ func (s *Session) scoreSegments(w *scoring, segs []*segment, texts [][]*segment)
 	for _, t := range w.targets {
 		w.sorted, w.got = append(w.sorted, t.Target), append(w.got, backend.TokenScore{})
 	}
-	e.model.Normalise(scored, scored)
-	if err := e.model.LogProbs(w.got, scored, w.sorted); err != nil {
+	s.cloud.Normalise(scored, scored)
+	if err := s.cloud.LogProbs(w.got, scored, w.sorted); err != nil {
 		return err
 	}
 	for i, t := range w.targets {

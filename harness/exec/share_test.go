@@ -55,7 +55,7 @@ func questions(vocab int, lengths ...int) []Request {
 
 // sharingMethods are points of every kind.
 func sharingMethods(t *testing.T, layers int) map[string]Method {
-	q4, q8 := Weights{4, 32}, Weights{8, 0}
+	q4, q8 := Weights{Bits: 4, Group: 32}, Weights{Bits: 8, Group: 0}
 	split := max(1, layers/2)
 	codecs := map[string]compress.Codec{
 		"none":    nil,
@@ -115,21 +115,31 @@ func sameAnswers(t *testing.T, what string, have, want []Answer) {
 	}
 }
 
-// sharedModel opens a model of the golden data.
-func sharedModel(t *testing.T, name string) *Loaded {
+// sharedPath returns a path below the shared data folder, or skips the test
+// without it.
+func sharedPath(t *testing.T, parts ...string) string {
 	t.Helper()
 	root := os.Getenv("SPLITBENCH_SHARED")
 	if root == "" {
 		root = filepath.Join("..", "..", "..", "shared")
 	}
-	path := filepath.Join(root, "golden", "models", name)
+	path := filepath.Join(append([]string{root}, parts...)...)
 	if _, err := os.Stat(path); err != nil {
 		if os.Getenv("SPLITBENCH_REQUIRE_SHARED") == "1" {
 			t.Fatal(err)
 		}
 		t.Skipf("shared data missing (set SPLITBENCH_SHARED): %v", err)
 	}
-	l, err := Open(Source{Path: path})
+	return path
+}
+
+// sharedModel opens a model of the golden data.
+func sharedModel(t *testing.T, name string) *Loaded { return openShared(t, "golden", "models", name) }
+
+// openShared opens a model of the shared data.
+func openShared(t *testing.T, parts ...string) *Loaded {
+	t.Helper()
+	l, err := Open(Source{Path: sharedPath(t, parts...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +286,7 @@ func TestHeldBoundaries(t *testing.T) {
 			var counts compress.Histogram
 			for i, c := range codecs {
 				name := fmt.Sprintf("W=%d I_kv=%v codec %d", w, kv, i)
-				m := Method{SplitLayer: 3, WeightLayer: 3, Front: Weights{4, 32}, Codec: c, MaxTokens: w, IncludeKV: kv}
+				m := Method{SplitLayer: 3, WeightLayer: 3, Front: Weights{Bits: 4, Group: 32}, Codec: c, MaxTokens: w, IncludeKV: kv}
 				want := scoreUnshared(t, l, m, reqs)
 				s, err := l.Engine.NewSession(m)
 				if err != nil {
@@ -315,7 +325,7 @@ func TestHeldBoundaries(t *testing.T) {
 				}
 			}
 			// Another edge, or other inputs, are not taken for these.
-			m := Method{SplitLayer: 3, WeightLayer: 2, Front: Weights{4, 32}, MaxTokens: w, IncludeKV: kv}
+			m := Method{SplitLayer: 3, WeightLayer: 2, Front: Weights{Bits: 4, Group: 32}, MaxTokens: w, IncludeKV: kv}
 			sameAnswers(t, "another edge", score(t, l, m, reqs), scoreUnshared(t, l, m, reqs))
 			m.WeightLayer = 3
 			sameAnswers(t, "other inputs", score(t, l, m, reqs[3:9]), scoreUnshared(t, l, m, reqs[3:9]))

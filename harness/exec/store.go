@@ -47,7 +47,9 @@ func (m Method) EdgeKey() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "l=%d W=%d kv=%v", m.SplitLayer, m.MaxTokens, m.IncludeKV && m.MaxTokens > 0)
 	for k := 1; k <= m.SplitLayer; k++ {
-		if w, quantised := m.LayerWeights(k); quantised {
+		if w, quantised := m.LayerWeights(k); w.Quantizer != "" {
+			fmt.Fprintf(&b, " %q", w.Quantizer)
+		} else if quantised {
 			fmt.Fprintf(&b, " %d/%d", w.Bits, w.Group)
 		} else {
 			b.WriteString(" full")
@@ -108,9 +110,10 @@ func (b *boundaryStore) find(key [sha256.Size]byte, rows, kv int, keep bool) (h 
 	return h, false
 }
 
-// outcomeKey identifies what the cloud got of a batch and what was asked of it.
+// outcomeKey identifies the cloud, what it got of a batch and what was asked of it.
 func outcomeKey(w *scoring, fams []*family) (key [sha256.Size]byte) {
 	h := sha256.New()
+	fmt.Fprintf(h, "%q\n", w.cloud)
 	for _, f := range fams {
 		h.Write(f.digest[:])
 		var b []byte

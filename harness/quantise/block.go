@@ -14,7 +14,7 @@ import (
 type Linear struct {
 	Out, In int
 	// Values are the numbers that it multiplies by, (Out, In) by rows; quantized
-	// ones are those of Body and Outlier.
+	// ones are those of Body and Outlier. A sink gets them filled in.
 	Values []float32
 	// Body holds the integers, of all columns but the outliers; nil when the
 	// weight is not quantized. Outlier holds those of the outliers; nil without,
@@ -23,15 +23,28 @@ type Linear struct {
 	Bias          []float32 // nil without
 }
 
+// forget drops the values that settle makes again of the integers.
+func (l *Linear) forget() {
+	if l.Body != nil && (l.Outlier != nil || l.Body.Cols == l.In) {
+		l.Values = nil
+	}
+}
+
 // settle makes Values what the integers stand for.
 func (l *Linear) settle() error {
 	if l.Body == nil {
 		return nil
 	}
+	if l.Values == nil {
+		l.Values = make([]float32, l.Out*l.In)
+	}
 	offset := 0
 	for _, t := range []*quantize.Tensor{l.Body, l.Outlier} {
 		if t == nil {
 			continue
+		}
+		if t.Cols == l.In {
+			return t.Dequantize(l.Values)
 		}
 		v := make([]float32, t.Rows*t.Cols)
 		if err := t.Dequantize(v); err != nil {
@@ -138,6 +151,15 @@ func loadTensor(c *checkpoint.Checkpoint, name string) ([]float32, []int, error)
 	return v, t.Shape, err
 }
 
+// Sizes returns the bytes of a block's linear maps and of the largest Hessian of
+// its inputs, both in float32: the measure of what quantizing takes beyond the
+// embeddings and the calibration set.
+func Sizes(c checkpoint.Config) (block, hessian int64) {
+	h, q, kv, f := int64(c.HiddenSize), int64(c.QueryWidth()), int64(c.KVWidth()), int64(c.IntermediateSize)
+	n := max(h, q, f)
+	return 4 * (2*h*(q+kv) + 3*h*f), 4 * n * n
+}
+
 // newWeight puts a matrix on a backend.
 func newWeight(be backend.Backend, values []float32, out, in int) (backend.Weight, error) {
 	return be.NewWeight(backend.Dense{Out: out, In: in, Fill: func(dst []float32, from, to int) error {
@@ -146,14 +168,31 @@ func newWeight(be backend.Backend, values []float32, out, in int) (backend.Weigh
 	}})
 }
 
-func (l *Linear) load(be backend.Backend) (decoder.Linear, error) {
-	var d decoder.Linear
-	var err error
-	if d.Weight, err = newWeight(be, l.Values, l.Out, l.In); err != nil || l.Bias == nil {
+// load puts a linear map on a backend, packed where that gives the same bits.
+func (l *Linear) load(be backend.Backend) (d decoder.Linear, err error) {
+	if p, ok := l.packed(); ok {
+		d.Weight, err = be.NewPackedWeight(p)
+	} else {
+		if err := l.settle(); err != nil {
+			return d, err
+		}
+		d.Weight, err = newWeight(be, l.Values, l.Out, l.In)
+	}
+	if err != nil || l.Bias == nil {
 		return d, err
 	}
 	d.Bias, err = be.NewVector(l.Bias)
 	return d, err
+}
+
+// settle settles all linear maps.
+func (b *Block) settle() error {
+	for i := range b.Linears {
+		if err := b.Linears[i].settle(); err != nil {
+			return fmt.Errorf("%s: %w", linearNames[i], err)
+		}
+	}
+	return nil
 }
 
 // of returns the place of a linear map in a layer.
@@ -171,7 +210,7 @@ func (b *Block) layer(be backend.Backend, h *decoder.Hooks) (decoder.Layer, erro
 	var err error
 	for i := range b.Linears {
 		if *of(&l, i), err = b.Linears[i].load(be); err != nil {
-			return l, err
+			return l, fmt.Errorf("%s: %w", linearNames[i], err)
 		}
 	}
 	if l.AttentionNorm, err = be.NewVector(b.Norms[0]); err != nil {

@@ -32,13 +32,14 @@ func FuzzStoredBlock(f *testing.F) {
 		}
 		s := Stored{Dir: dir, Config: c, Header: Header{Method: methods[int(method)%len(methods)]}}
 		b, err := s.block(int(method) + 1)
-		if err != nil {
+		if err != nil || b.settle() != nil {
 			return
 		}
 		for i, l := range b.Linears {
 			if len(l.Values) != l.Out*l.In || len(l.Values) == 0 {
 				t.Errorf("%s has %d values", linearNames[i], len(l.Values))
 			}
+			l.packed()
 		}
 	})
 }

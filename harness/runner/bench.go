@@ -30,6 +30,7 @@ import (
 	"splitbench/harness/builtin"
 	"splitbench/harness/exec"
 	"splitbench/models/checkpoint"
+	"splitbench/models/quantize"
 	"splitbench/models/tokenizer"
 	"splitbench/results"
 	"splitbench/tasks"
@@ -46,16 +47,19 @@ type Compute struct {
 // configurations, tokenizers and data, may be called while a model is in use;
 // other methods must not be called concurrently.
 type Workbench struct {
-	compute    Compute
-	mu         sync.Mutex // of the maps
-	configs    map[string]checkpoint.Config
-	digests    map[string]string
-	tokenizers map[string]tokenizer.Tokenizer
-	datasets   map[string]*tasks.Dataset
-	prepared   map[string]*preparation
-	tables     map[[2]string]exec.Tables // by the paths of the boundary
-	model      *exec.Loaded              // the model in use
-	modelPath  string
+	compute      Compute
+	mu           sync.Mutex // of the maps
+	configs      map[string]checkpoint.Config
+	digests      map[string]string
+	tokenizers   map[string]tokenizer.Tokenizer
+	datasets     map[string]*tasks.Dataset
+	prepared     map[string]*preparation
+	tables       map[[2]string]exec.Tables  // by the paths of the boundary
+	methods      map[string]quantize.Method // by the paths of quantizers
+	calibrations map[calibrationKey][][]int32
+	alphas       map[string]float64 // of quantized models, by path and name of the quantizer
+	model        *exec.Loaded       // the model in use
+	modelPath    string
 }
 
 // preparation is a task being prepared: done is closed when p and err are
@@ -68,7 +72,8 @@ type preparation struct {
 
 // NewWorkbench returns an empty workbench.
 func NewWorkbench(c Compute) *Workbench {
-	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, datasets: map[string]*tasks.Dataset{}, prepared: map[string]*preparation{}, tables: map[[2]string]exec.Tables{}}
+	return &Workbench{compute: c, configs: map[string]checkpoint.Config{}, digests: map[string]string{}, tokenizers: map[string]tokenizer.Tokenizer{}, datasets: map[string]*tasks.Dataset{}, prepared: map[string]*preparation{}, tables: map[[2]string]exec.Tables{},
+		methods: map[string]quantize.Method{}, calibrations: map[calibrationKey][][]int32{}, alphas: map[string]float64{}}
 }
 
 // Close frees the model in use.
@@ -258,7 +263,11 @@ func taskPath(c spec.Cell) (string, error) {
 	case c.Data == "":
 		return "", fmt.Errorf("task %s: no data: set SPLITBENCH_SHARED, or the key data or path", c.Task.Name)
 	default:
-		return tasks.DefaultPath(c.Data, c.Task.Name)
+		root, err := builtin.Resolve(c.Data)
+		if err != nil {
+			return "", err
+		}
+		return tasks.DefaultPath(root, c.Task.Name)
 	}
 }
 
@@ -554,6 +563,16 @@ func measure(r *results.Row, text string) {
 const tableDigits = 12
 
 // Point returns the result columns of a cell; digests are those of [Workbench.Digests].
+func (w *Workbench) Point(c spec.Cell, digests map[string]string) (results.Point, error) {
+	p := Point(c, digests)
+	b, err := w.baselines(c)
+	if err == nil {
+		b.point(&p, c, digests)
+	}
+	return p, err
+}
+
+// Point is Workbench.Point for a cell without quantizers.
 func Point(c spec.Cell, digests map[string]string) results.Point {
 	m := c.Method
 	p := results.Point{
@@ -628,6 +647,9 @@ func (w *Workbench) Digests(c spec.Cell) (map[string]string, error) {
 	}
 	if tables.KV != nil {
 		digests[spec.DigestKVTables] = tables.KVDigest
+	}
+	if err := w.quantizerDigests(c, digests); err != nil {
+		return nil, fmt.Errorf("method %s: %w", c.Method.Name, err)
 	}
 	return digests, nil
 }

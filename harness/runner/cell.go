@@ -69,8 +69,12 @@ type job struct {
 // runCell scores a cell and commits it. A failure of the cell itself becomes
 // its stored status; the error returned concerns the run (disk, interruption).
 func (r *run) runCell(ctx context.Context, j job) (results.CellResult, error) {
+	point, err := r.bench.Point(j.cell, j.extra)
+	if err != nil {
+		return results.CellResult{}, err
+	}
 	res := results.CellResult{
-		Key: j.key, Label: j.cell.Label(), Point: Point(j.cell, j.extra), Knobs: j.knobs, Status: results.StatusOK,
+		Key: j.key, Label: j.cell.Label(), Point: point, Knobs: j.knobs, Status: results.StatusOK,
 		Provenance: results.Provenance{
 			Version: r.options.Version, GoVersion: runtime.Version(), Host: r.host,
 			ModelDigest: j.extra[spec.DigestModel], TokenizerDigest: j.extra[spec.DigestTokenizer], DataDigest: j.extra[spec.DigestData],
@@ -129,6 +133,9 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 	if err != nil {
 		return nil, err
 	}
+	if err := r.quantize(ctx, model, j.cell, res); err != nil {
+		return nil, err
+	}
 	outcome := ""
 	if !j.cell.Timing {
 		if outcome, err = r.outcomeOf(j, p); err != nil {
@@ -143,6 +150,7 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 		return nil, err
 	}
 	session.Unshared = j.cell.Timing
+	res.StoredBits = storedBits(session)
 	r.holdEdge(model.Engine, j, session, need.Total())
 
 	blocks := blocksOf(p.Units, blockSize(model.Checkpoint.Parameters()))
@@ -221,6 +229,26 @@ func (r *run) score(ctx context.Context, j job, res *results.CellResult) ([]resu
 		r.twins[outcome] = j.key
 	}
 	return rows, nil
+}
+
+// quantize makes the quantized models of a cell ready.
+func (r *run) quantize(ctx context.Context, model *exec.Loaded, c spec.Cell, res *results.CellResult) (err error) {
+	if r.options.CellTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.options.CellTimeout)
+		defer cancel()
+	}
+	res.Alpha, err = r.bench.Quantize(ctx, model, c, r.progress.note)
+	if errors.Is(err, context.Canceled) {
+		return ErrInterrupted
+	}
+	return err
+}
+
+// storedBits is the mean number of bits that a linear weight takes.
+func storedBits(s *exec.Session) float64 {
+	bits, weights := s.StoredWeights()
+	return float64(bits) / float64(weights)
 }
 
 // describe fills in what follows from a cell's rows.

@@ -10,7 +10,7 @@ import (
 // Memory is what a cell needs in this process, in bytes, computed from shapes.
 type Memory struct {
 	Weights   int64 // full-precision weights, as wide as they are stored
-	Quantised int64 // packed codes, scales and zeros of the edge's layers
+	Quantised int64 // packed codes, scales and zeros of the edge's layers; float32 values of layers that a baseline quantised
 	Cache     int64 // keys and values of one batch
 	Workspace int64 // activations of one batch and the logits of a chunk
 }
@@ -34,9 +34,16 @@ func (w *Workbench) Memory(c spec.Cell, p *Prepared) (Memory, error) {
 	query, kv := int64(cfg.Heads*cfg.HeadDim), int64(cfg.KVHeads*cfg.HeadDim)
 	linear := hidden*query + 2*hidden*kv + query*hidden + 3*hidden*inter
 	method := exec.Precision(c.Method, cfg.Layers)
+	names := map[string]bool{"": true}
+	for _, name := range []string{method.Front.Quantizer, method.Back.Quantizer} {
+		if !names[name] {
+			m.Quantised += 4 * total // the whole model is held
+		}
+		names[name] = true
+	}
 	for k := 1; k <= method.EdgeLayers(cfg.Layers); k++ {
 		width, quantised := method.LayerWeights(k)
-		if !quantised {
+		if !quantised || width.Quantizer != "" {
 			continue
 		}
 		m.Quantised += linear * int64(width.Bits) / 8

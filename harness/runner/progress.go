@@ -202,6 +202,13 @@ func (p *progress) ended(c results.CellResult) {
 	}
 }
 
+// note writes a line between those of cells.
+func (p *progress) note(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.line(text)
+}
+
 func (p *progress) line(text string) {
 	if p.bar != nil {
 		p.bar.Clear()

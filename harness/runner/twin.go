@@ -91,7 +91,7 @@ func (r *run) takeTwin(j job, p *Prepared, twin string, res *results.CellResult)
 			rows = append(rows, row)
 		}
 	}
-	res.Activations, res.Measured.Twin = c.Activations, twin
+	res.Activations, res.Measured.Twin, res.StoredBits = c.Activations, twin, c.StoredBits
 	r.progress.twin(p, rows)
 	return rows, describe(res, p, rows, int(c.Payload.HiddenSize))
 }

@@ -29,6 +29,12 @@ func (w *Workbench) Validate(s *spec.Spec) (int, error) {
 			faults = append(faults, fmt.Errorf("%s: %w", s.Name, err))
 		}
 	}
+	place := func(e spec.Error) {
+		if !seen[e.Error()] {
+			seen[e.Error()] = true
+			faults = append(faults, e)
+		}
+	}
 	for _, c := range cells {
 		cfg, err := w.Config(c.Model)
 		if err != nil {
@@ -49,6 +55,15 @@ func (w *Workbench) Validate(s *spec.Spec) (int, error) {
 		}{{"front", c.Method.Front}, {"back", c.Method.Back}} {
 			if width.Bits != 0 && width.Bits != exec.FullPrecision && width.Group > narrowest {
 				add("method %s, model %s: %s.group %d, expected at most %d, the inputs of the narrowest weight", c.Method.Name, c.Model.Name, width.key, width.Group, narrowest)
+			}
+		}
+		if b, err := w.baselines(c); err != nil {
+			place(s.MethodFault(c.Method.Name, false, "method "+c.Method.Name+": "+err.Error(), ""))
+		} else {
+			for _, q := range b.each() {
+				if _, err := w.calibration(c, q.method); err != nil {
+					place(s.MethodFault(c.Method.Name, true, "method "+c.Method.Name+": "+err.Error(), ""))
+				}
 			}
 		}
 		if _, err := w.Tables(c); err != nil {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"splitbench/models/backend/cpu"
 	"splitbench/models/checkpoint"
@@ -343,36 +344,61 @@ func TestBackwardRefuses(t *testing.T) {
 	}
 }
 
-// BenchmarkLoss measures a training step of a small model less the optimiser.
-func BenchmarkLoss(b *testing.B) {
-	c := checkpoint.Config{HiddenSize: 192, IntermediateSize: 512, Layers: 8, Heads: 6, KVHeads: 2, HeadDim: 32, VocabSize: 2048, MaxPositions: 256,
-		NormEpsilon: 1e-5, Rope: checkpoint.RopeConfig{Type: "default", Theta: 10000}}
-	be, err := cpu.New(cpu.Options{})
-	if err != nil {
-		b.Fatal(err)
+// BenchmarkTraining measures steps of training (loss, gradients, their norm,
+// AdamW) on sequences of 30 to 80 tokens, about 4096 in a step, and compares
+// 6 operations per weight and token with what the machine can do.
+func BenchmarkTraining(b *testing.B) {
+	for _, shape := range []struct {
+		name                                                string
+		hidden, intermediate, layers, heads, kv, vocabulary int
+	}{{"1.6M", 128, 352, 8, 4, 2, 1024}, {"3.5M", 192, 512, 8, 6, 2, 2048}} {
+		b.Run(shape.name, func(b *testing.B) {
+			c := checkpoint.Config{HiddenSize: shape.hidden, IntermediateSize: shape.intermediate, Layers: shape.layers, Heads: shape.heads, KVHeads: shape.kv,
+				HeadDim: 32, VocabSize: shape.vocabulary, MaxPositions: 256, NormEpsilon: 1e-5, TiedEmbeddings: true, Rope: checkpoint.RopeConfig{Type: "default", Theta: 10000}}
+			be, err := cpu.New(cpu.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer be.Close()
+			n, err := NewNetwork[float32](c, be)
+			if err != nil {
+				b.Fatal(err)
+			}
+			w, memory := NewModelValues[float32](c)
+			g, gradient := NewModelValues[float32](c)
+			r := rand.New(rand.NewPCG(1, 1))
+			for i := range memory {
+				memory[i] = float32(0.05 * r.NormFloat64())
+			}
+			first, second := make([]float32, len(memory)), make([]float32, len(memory))
+			var sequences [][]int32
+			tokens := 0
+			for tokens < 4096-80 {
+				s := make([]int32, 31+r.IntN(51))
+				for i := range s {
+					s[i] = int32(r.IntN(c.VocabSize))
+				}
+				tokens += len(s) - 1
+				sequences = append(sequences, s)
+			}
+			a := NewAdamW[float32]()
+			fastest := math.Inf(1)
+			for b.Loop() {
+				start := time.Now()
+				clear(gradient)
+				if _, err := n.Loss(w, g, sequences); err != nil {
+					b.Fatal(err)
+				}
+				SumSquares(be, gradient)
+				a.Begin()
+				a.UpdateParts(be, []Part[float32]{{memory, gradient, first, second, 0.1}}, 1, 1e-4)
+				fastest = min(fastest, time.Since(start).Seconds())
+			}
+			rate := float64(tokens) / fastest
+			flops := 6 * float64(len(memory)) * rate
+			b.ReportMetric(rate, "tokens/s")
+			b.ReportMetric(flops/1e9, "GFLOP/s")
+			b.ReportMetric(100*flops/be.MeasurePeak(50*time.Millisecond, 1<<20).Flops, "%peak")
+		})
 	}
-	defer be.Close()
-	n, err := NewNetwork[float32](c, be)
-	if err != nil {
-		b.Fatal(err)
-	}
-	w := toyValues[float32](c, 1)
-	g := w.Like()
-	var sequences [][]int32
-	for range 4 {
-		s := make([]int32, 257)
-		for i := range s {
-			s[i] = int32(i * 7 % c.VocabSize)
-		}
-		sequences = append(sequences, s)
-	}
-	for b.Loop() {
-		if _, err := n.Loss(w, g, sequences); err != nil {
-			b.Fatal(err)
-		}
-	}
-	perToken := 6 * float64(c.Layers*(c.HiddenSize*(2*c.QueryWidth()+2*c.KVWidth()+3*c.IntermediateSize))+c.VocabSize*c.HiddenSize)
-	tokens := 4 * 256 * float64(b.N)
-	b.ReportMetric(tokens/b.Elapsed().Seconds(), "tokens/s")
-	b.ReportMetric(perToken*tokens/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 }

@@ -375,7 +375,7 @@ func (q Quantizer) search(g grid, x []float32, start, n int, scale, zero, lo, hi
 		for at := 0; at < g.share*n && sum < best; at++ {
 			v := x[start+at/n*g.stride+at%n]
 			if e := abs32(step(v, scale1, zero1, ql, qh) - v); e != 0 {
-				sum += float64(float32(math.Pow(float64(e), searchNorm)))
+				sum += float64(searchPower(e))
 			}
 		}
 		if sum < best {
@@ -407,6 +407,9 @@ func (q Quantizer) fit(x []float32, rows, cols, stride int, c *Clipping, scale, 
 		return fmt.Errorf("quantizer: %d scales and %d zeros: want %d", len(scale), len(zero), g.groups())
 	}
 	if c != nil {
+		if q.SearchMSE {
+			return fmt.Errorf("quantizer: search_mse with learned clipping")
+		}
 		if err := c.check(g); err != nil {
 			return err
 		}
@@ -424,11 +427,20 @@ func (q Quantizer) fit(x []float32, rows, cols, stride int, c *Clipping, scale, 
 			mx = float32(sigmoid32(c.Up[i]) * mx)
 			mn = float32(sigmoid32(c.Low[i]) * mn)
 		}
-		s, z, lo, hi := q.params(mn, mx)
-		if q.SearchMSE {
-			s, z = q.search(g, x, start, n, s, z, lo, hi)
+		if !q.SearchMSE {
+			scale[i], zero[i], _, _ = q.params(mn, mx)
 		}
-		scale[i], zero[i] = s, z
+	}
+	if q.SearchMSE {
+		parallel(len(scale), 0, func(i int) {
+			start, n := g.window(i)
+			var mn, mx float32
+			if n > 0 {
+				mn, mx, _ = g.extremes(x, start, n, q.Tail == TailPad)
+			}
+			s, z, lo, hi := q.params(mn, mx)
+			scale[i], zero[i] = q.search(g, x, start, n, s, z, lo, hi)
+		})
 	}
 	return nil
 }

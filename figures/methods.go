@@ -20,7 +20,9 @@ import (
 func hasBaseline(p *results.Point) bool { return p.Quantizer != "" || p.BackQuantizer != "" }
 
 // baselineKnobs are the knobs of quantization baselines that the method's name and
-// the weights' bits do not tell.
+// the weights' bits do not tell. Keys and values go without saying where they have
+// the bits of the activations, and the layers behind those in front where one
+// baseline has both.
 func baselineKnobs() []knob {
 	bits := func(name, prefix string, value func(*results.Point) int32) knob {
 		return knob{name, func(p *results.Point) string {
@@ -30,11 +32,23 @@ func baselineKnobs() []knob {
 			return ""
 		}, func(p *results.Point) float64 { return float64(value(p)) }}
 	}
+	back := func(p *results.Point, v int32) int32 {
+		if p.BackQuantizer == p.Quantizer {
+			return 0
+		}
+		return v
+	}
+	unless := func(v, usual int32) int32 {
+		if v == usual || v == 16 {
+			return 0
+		}
+		return v
+	}
 	return []knob{
 		bits("activations", "activations ", func(p *results.Point) int32 { return p.ActivationBits }),
-		bits("kv_bits", "KV ", func(p *results.Point) int32 { return p.KVBits }),
-		bits("back_activations", "back activations ", func(p *results.Point) int32 { return p.BackActivationBits }),
-		bits("back_kv_bits", "back KV ", func(p *results.Point) int32 { return p.BackKVBits }),
+		bits("kv_bits", "KV ", func(p *results.Point) int32 { return unless(p.KVBits, p.ActivationBits) }),
+		bits("back_activations", "back activations ", func(p *results.Point) int32 { return back(p, p.BackActivationBits) }),
+		bits("back_kv_bits", "back KV ", func(p *results.Point) int32 { return back(p, unless(p.BackKVBits, p.BackActivationBits)) }),
 		{"calibration", func(p *results.Point) string {
 			if p.Calibration == "" {
 				return ""
@@ -76,8 +90,15 @@ func methodKnobs(without ...string) []knob {
 			return ""
 		}
 		return "l = " + itoa(p.SplitLayer)
-	}, func(p *results.Point) float64 { return float64(p.SplitLayer) }}, knobTau(), knobBits())
-	all = append(all, dropKnobs(otherKnobs(), "method", "W", "kv")...)
+	}, func(p *results.Point) float64 { return float64(p.SplitLayer) }}, knobTau(),
+		knob{"Qa", activationText, func(p *results.Point) float64 { return -float64(activationBits(p)) }})
+	all = append(all, knob{"weights", func(p *results.Point) string {
+		if p.FrontBits == p.BackBits {
+			return bitsText(p.FrontBits)
+		}
+		return "front " + bitsText(p.FrontBits) + ", back " + bitsText(p.BackBits)
+	}, func(p *results.Point) float64 { return float64(p.FrontBits) }})
+	all = append(all, dropKnobs(otherKnobs(), "method", "W", "kv", "activations", "front", "back")...)
 	all = append(all, knob{"W", func(p *results.Point) string {
 		if p.SplitLayer == 0 {
 			return ""
@@ -190,6 +211,39 @@ func newMetricAxis(cells []results.CellResult) *metricAxis {
 	return a
 }
 
+// setMetricY is setLayerY with a logarithmic axis for a perplexity that spans more
+// than a factor of 3, since methods differ by factors.
+func setMetricY(p *plot.Plot, lo, hi float64, higher bool) func(float64) float64 {
+	if higher || !(lo > 0) || hi/lo <= 3 || hi/lo > 1000 {
+		return setLayerY(p, lo, hi, higher)
+	}
+	var ticks plot.ConstantTicks
+	for e := math.Floor(math.Log10(lo)) - 1; e <= math.Log10(hi)+1; e++ {
+		for m := 1.0; m < 10; m++ {
+			label := ""
+			if m == 1 || m == 2 || m == 5 {
+				label = number(m * math.Pow(10, e))
+			}
+			ticks = append(ticks, plot.Tick{Value: e + math.Log10(m), Label: label})
+		}
+	}
+	// To the next labelled tick on both sides.
+	p.Y.Min, p.Y.Max = math.Inf(-1), math.Inf(1)
+	for _, t := range ticks {
+		if t.Label == "" {
+			continue
+		}
+		if t.Value <= math.Log10(lo)+1e-9 {
+			p.Y.Min = t.Value
+		}
+		if t.Value >= math.Log10(hi)-1e-9 {
+			p.Y.Max = math.Min(p.Y.Max, t.Value)
+		}
+	}
+	p.Y.Tick.Marker = slices.DeleteFunc(ticks, func(t plot.Tick) bool { return t.Value < p.Y.Min-1e-9 || t.Value > p.Y.Max+1e-9 })
+	return math.Log10
+}
+
 // value returns the value of a cell and its standard error on the axis, and
 // whether it can be drawn.
 func (a *metricAxis) value(c *results.CellResult) (v, err float64, ok bool) {
@@ -232,13 +286,19 @@ func (p *methodPage) exactLevel(task string, a *metricAxis) (at point, found boo
 	return point{}, false
 }
 
-func addExact(plot *plot.Plot, at point, y func(float64) float64) {
+// addExact draws that line, and with over what has a panel of its own in front of
+// the line's band.
+func addExact(p *plot.Plot, at point, y func(float64) float64, over plot.Plotter) {
 	l := level{y: y(at.y), style: wholeStyle(0).line()}
 	l.style.Dashes = dashes[1]
-	if at.err > 0 {
-		l.band = [2]float64{y(at.y - at.err), y(at.y + at.err)}
+	if over != nil {
+		band := level{y: l.y}
+		if at.err > 0 {
+			band.band = [2]float64{y(at.y - at.err), y(at.y + at.err)}
+		}
+		p.Add(band, over)
 	}
-	plot.Add(l)
+	p.Add(l)
 }
 
 func (p *methodPage) exactEntries(stderr bool) []entry {
@@ -257,7 +317,7 @@ func (p *methodPage) exactEntries(stderr bool) []entry {
 // methodBars draws the methods side by side, one panel per task and one group of
 // bars per activation width.
 func methodBars(in Input) ([]*page, error) {
-	list, err := methodPages(in.Cells, "Qa", "activations", "kv_bits", "back_activations", "back_kv_bits")
+	list, err := methodPages(in.Cells, "Qa")
 	if err != nil {
 		return nil, err
 	}
@@ -349,19 +409,18 @@ func (p *methodPage) barPanel(task string, groups []string) (*plot.Plot, *metric
 	if !a.higher {
 		lo = 1
 	}
-	y := setLayerY(panel, math.Min(lo, a.lo), a.hi, a.higher)
-	base := panel.Y.Min
-	if a.higher || panel.Y.Min < 1 && panel.Y.Max > 1 && y(10) == 10 {
-		base = y(lo)
-		panel.Y.Min = base
+	y := setMetricY(panel, math.Min(lo, a.lo), a.hi, a.higher)
+	if a.lo >= lo {
+		panel.Y.Min = y(lo)
 	}
+	base := panel.Y.Min
 	panel.X.Min, panel.X.Max = -0.5, float64(len(groups))-0.5
 	var ticks plot.ConstantTicks
 	for g, name := range groups {
 		ticks = append(ticks, plot.Tick{Value: float64(g), Label: name})
 	}
 	panel.X.Tick.Marker = ticks
-	panel.X.Tick.Length = 0
+	panel.X.Tick.LineStyle.Width = 0
 	// Within a group stand the methods that have a value there, in the middle.
 	drawn := bars{base: base}
 	for g := range groups {
@@ -379,9 +438,10 @@ func (p *methodPage) barPanel(task string, groups []string) (*plot.Plot, *metric
 			drawn.boxes = append(drawn.boxes, bar{x + 0.06*width, x + 0.94*width, y(v.y), y(v.y - v.err), y(v.y + v.err), methodColor(v.method)})
 		}
 	}
-	panel.Add(drawn)
 	if hasExact {
-		addExact(panel, exact, y)
+		addExact(panel, exact, y, drawn)
+	} else {
+		panel.Add(drawn)
 	}
 	return panel, a
 }
@@ -389,7 +449,7 @@ func (p *methodPage) barPanel(task string, groups []string) (*plot.Plot, *metric
 // methodPareto draws primary metrics against the bits that a linear weight takes,
 // one line per method over its bit widths.
 func methodPareto(in Input) ([]*page, error) {
-	list, err := methodPages(in.Cells, "front", "back", "group", "back_group")
+	list, err := methodPages(in.Cells, "weights", "group", "back_group")
 	if err != nil {
 		return nil, err
 	}
@@ -464,7 +524,7 @@ func (p *methodPage) paretoPanel(task string) (*plot.Plot, *metricAxis) {
 	}
 	exact, hasExact := p.exactLevel(task, a)
 	panel := newPlot(task, "Stored bits per weight", a.name)
-	y := setLayerY(panel, a.lo, a.hi, a.higher)
+	y := setMetricY(panel, a.lo, a.hi, a.higher)
 	least := most
 	for _, q := range all {
 		least = math.Min(least, q.x)
@@ -473,7 +533,7 @@ func (p *methodPage) paretoPanel(task string) (*plot.Plot, *metricAxis) {
 	panel.X.Min, panel.X.Max, ticks = niceAxis(least-0.03*(most-least), most+0.03*(most-least), 5)
 	panel.X.Tick.Marker = ticks
 	if hasExact {
-		addExact(panel, exact, y)
+		addExact(panel, exact, y, nil)
 	}
 	if steps := paretoFront(all, a.higher); len(steps) > 0 {
 		var xys plotter.XYs

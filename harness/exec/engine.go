@@ -176,7 +176,11 @@ func (e *Engine) HasQuantized(name string) bool { _, ok := e.baselines[name]; re
 // checkQuantizers says whether the quantized models that m names are there and
 // go together.
 func (e *Engine) checkQuantizers(m Method) error {
-	names := []string{m.Front.Quantizer, m.Back.Quantizer}
+	var names []string // of all layers
+	for k := 1; k <= m.EdgeLayers(e.model.Config.Layers); k++ {
+		w, _ := m.LayerWeights(k)
+		names = append(names, w.Quantizer)
+	}
 	if m.SplitLayer > 0 {
 		names = append(names, m.Cloud)
 	}

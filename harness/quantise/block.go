@@ -43,47 +43,26 @@ func (l *Linear) settle() error {
 		if t == nil {
 			continue
 		}
-		if t.Cols == l.In {
-			return t.Dequantize(l.Values)
-		}
-		v := make([]float32, t.Rows*t.Cols)
-		if err := t.Dequantize(v); err != nil {
+		if err := t.DequantizeColumns(l.Values[offset:], l.In); err != nil {
 			return err
-		}
-		for r := range l.Out {
-			copy(l.Values[r*l.In+offset:], v[r*t.Cols:(r+1)*t.Cols])
 		}
 		offset += t.Cols
 	}
 	return nil
 }
 
-// The linear maps of a block, by their place in Block.Linears.
-const (
-	query = iota
-	key
-	value
-	output
-	gate
-	up
-	down
-	linears
-)
-
 // linearNames are the names of a block's linear maps in a checkpoint.
-var linearNames = [linears]string{
-	"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-	"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-}
+var linearNames = decoder.LinearNames()
 
 // normNames are those of its norms.
 var normNames = [2]string{"input_layernorm", "post_attention_layernorm"}
 
-// Block is one decoder block as a method leaves it. The rows of gate and up and
-// the columns of all weights are in the order that Order gives their inputs.
+// Block is one decoder block as a method leaves it, its linear maps by their
+// place in decoder.LinearNames. The rows of gate and up and the columns of all
+// weights are in the order that Order gives their inputs.
 type Block struct {
 	Norms   [2][]float32 // before attention, before the MLP
-	Linears [linears]Linear
+	Linears [decoder.LinearMaps]Linear
 	// Order holds, for the inputs of qkv, o, gate/up and down, the channel at
 	// each position (Atom); nil: as they come. The inputs of down come in order,
 	// the others are gathered at run time.
@@ -91,7 +70,7 @@ type Block struct {
 }
 
 // inputOf is the place of the input of each linear map, an index of inputs.
-var inputOf = [linears]int{0, 0, 0, 1, 2, 2, 3}
+var inputOf = [decoder.LinearMaps]int{0, 0, 0, 1, 2, 2, 3}
 
 // inputs are the places of the inputs of linear maps.
 var inputs = [4]decoder.Place{decoder.AttentionInput, decoder.OutputInput, decoder.MLPInput, decoder.DownInput}
@@ -100,7 +79,7 @@ var inputs = [4]decoder.Place{decoder.AttentionInput, decoder.OutputInput, decod
 var inputNames = [4]string{"qkv", "o", "mlp", "down"}
 
 // fed lists the linear maps of each input.
-var fed = [4][]int{{query, key, value}, {output}, {gate, up}, {down}}
+var fed = [4][]int{{decoder.QueryMap, decoder.KeyMap, decoder.ValueMap}, {decoder.OutputMap}, {decoder.GateMap, decoder.UpMap}, {decoder.DownMap}}
 
 // loadBlock reads block k, from 0, of a checkpoint.
 func loadBlock(c *checkpoint.Checkpoint, k int) (*Block, error) {
@@ -131,9 +110,9 @@ func loadBlock(c *checkpoint.Checkpoint, k int) (*Block, error) {
 
 func hasBias(c checkpoint.Config, linear int) bool {
 	switch linear {
-	case query, key, value:
+	case decoder.QueryMap, decoder.KeyMap, decoder.ValueMap:
 		return c.AttentionBias
-	case output:
+	case decoder.OutputMap:
 		return c.OutputBias
 	}
 	return c.MLPBias
@@ -197,7 +176,7 @@ func (b *Block) settle() error {
 
 // of returns the place of a linear map in a layer.
 func of(l *decoder.Layer, i int) *decoder.Linear {
-	return [linears]*decoder.Linear{&l.Query, &l.Key, &l.Value, &l.Output, &l.Gate, &l.Up, &l.Down}[i]
+	return [decoder.LinearMaps]*decoder.Linear{&l.Query, &l.Key, &l.Value, &l.Output, &l.Gate, &l.Up, &l.Down}[i]
 }
 
 // Layer puts the block on a backend, with the run-time part of the method.

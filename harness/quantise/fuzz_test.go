@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"splitbench/models/checkpoint"
+	"splitbench/models/decoder"
 	"splitbench/models/quantize"
 )
 
@@ -58,7 +59,7 @@ func smallBlock(t testing.TB, c checkpoint.Config, m quantize.Method) *Block {
 		b.Norms[i] = numbers(c.HiddenSize)
 	}
 	widths := [4]int{c.HiddenSize, c.QueryWidth(), c.HiddenSize, c.IntermediateSize}
-	for i, out := range [linears]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
+	for i, out := range [decoder.LinearMaps]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
 		in := widths[inputOf[i]]
 		b.Linears[i] = Linear{Out: out, In: in, Values: numbers(out * in)}
 		if hasBias(c, i) {

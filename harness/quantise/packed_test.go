@@ -105,4 +105,3 @@ func TestPackedScores(t *testing.T) {
 		})
 	}
 }
-

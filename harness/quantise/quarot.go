@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"splitbench/models/checkpoint"
+	"splitbench/models/decoder"
 	"splitbench/models/quantize"
 )
 
@@ -140,7 +141,7 @@ func (r *rotation) block(b *Block) {
 		}
 		ones(b.Norms[n])
 	}
-	for _, i := range []int{output, down} {
+	for _, i := range []int{decoder.OutputMap, decoder.DownMap} {
 		r.left(b.Linears[i].Values)
 		if b.Linears[i].Bias != nil {
 			r.left(b.Linears[i].Bias)
@@ -151,7 +152,7 @@ func (r *rotation) block(b *Block) {
 // hadamard puts QuaRot's Hadamard transforms, whose counterparts act at run
 // time, into v, o and down.
 func (b *Block) hadamard(headDim int) error {
-	for _, i := range []int{output, down} {
+	for _, i := range []int{decoder.OutputMap, decoder.DownMap} {
 		l := &b.Linears[i]
 		h, err := quantize.NewRotation(l.In, false)
 		if err != nil {
@@ -161,6 +162,6 @@ func (b *Block) hadamard(headDim int) error {
 			return err
 		}
 	}
-	v := &b.Linears[value]
+	v := &b.Linears[decoder.ValueMap]
 	return quantize.HadamardHeads(v.Values, v.Out, v.In, headDim)
 }

@@ -129,7 +129,7 @@ func TestRotateByHand(t *testing.T) {
 	}
 	for i := range b.Linears {
 		l := &b.Linears[i]
-		if i == output || i == down {
+		if i == decoder.OutputMap || i == decoder.DownMap {
 			// Columns (1, 3) and (1, 4), and the bias (10, -5), times qᵀ.
 			near(linearNames[i], l.Values, 3, 3.8, 1, 1.6)
 			near(linearNames[i]+" bias", l.Bias, 2, -11)

@@ -257,7 +257,7 @@ func check(m quantize.Method, c checkpoint.Config, calibration [][]int32) error 
 		return fmt.Errorf("method %q: needs calibration sequences", m.Algorithm)
 	}
 	kv, q := c.KVWidth(), c.QueryWidth()
-	for i, s := range [linears][2]int{{q, c.HiddenSize}, {kv, c.HiddenSize}, {kv, c.HiddenSize}, {c.HiddenSize, q}, {c.IntermediateSize, c.HiddenSize}, {c.IntermediateSize, c.HiddenSize}, {c.HiddenSize, c.IntermediateSize}} {
+	for i, s := range [decoder.LinearMaps][2]int{{q, c.HiddenSize}, {kv, c.HiddenSize}, {kv, c.HiddenSize}, {c.HiddenSize, q}, {c.IntermediateSize, c.HiddenSize}, {c.IntermediateSize, c.HiddenSize}, {c.HiddenSize, c.IntermediateSize}} {
 		if err := m.CheckLinear(linearNames[i], s[0], s[1]); err != nil {
 			return err
 		}
@@ -291,6 +291,7 @@ func loadEnds(c *checkpoint.Checkpoint) (*Ends, error) {
 
 // block quantizes block k and takes the residual rows through it.
 func (r *run) block(ctx context.Context, k int) (*Block, float64, error) {
+	runtime.GC() // the block before goes before the next one comes
 	b, err := loadBlock(r.c, k)
 	if err != nil {
 		return nil, 0, err
@@ -317,6 +318,8 @@ func (r *run) block(ctx context.Context, k int) (*Block, float64, error) {
 		if err != nil {
 			return nil, 0, err
 		}
+		l = decoder.Layer{}
+		runtime.GC() // the layer goes
 		if r.m.Smooth != nil {
 			if err := b.smooth(stats, r.m.Smooth.Alpha); err != nil {
 				return nil, 0, err
@@ -371,21 +374,24 @@ func (b *Block) reorder(stats [4]*quantize.Statistics, o *quantize.Outliers) {
 // permute gathers columns by the orders of the inputs, and the rows of gate and
 // up by that of down's.
 func (b *Block) permute(order [4][]int32) {
+	var old []float32
 	for i := range b.Linears {
 		l := &b.Linears[i]
-		v := make([]float32, len(l.Values))
-		quantize.GatherColumns(v, l.Values, order[inputOf[i]])
-		if i == gate || i == up {
-			w := make([]float32, len(v))
-			quantize.GatherRows(w, v, l.In, order[3])
-			v = w
-			if l.Bias != nil {
-				bias := make([]float32, l.Out)
-				quantize.GatherRows(bias, l.Bias, 1, order[3])
-				l.Bias = bias
-			}
+		for r := range l.Out {
+			row := l.Values[r*l.In : (r+1)*l.In]
+			old = append(old[:0], row...)
+			quantize.GatherColumns(row, old, order[inputOf[i]])
 		}
-		l.Values = v
+		if i != decoder.GateMap && i != decoder.UpMap {
+			continue
+		}
+		old = append(old[:0], l.Values...)
+		quantize.GatherRows(l.Values, old, l.In, order[3])
+		if l.Bias != nil {
+			bias := make([]float32, l.Out)
+			quantize.GatherRows(bias, l.Bias, 1, order[3])
+			l.Bias = bias
+		}
 	}
 }
 
@@ -417,6 +423,7 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 	if do, ok := r.be.(products); ok {
 		g.MatMul = r.s.matMul(do)
 	}
+	runtime.GC() // what smoothing and reordering needed
 	l, err := b.layer(r.be, b.calibrationHooks(r.m, r.config))
 	if err != nil {
 		return 0, err
@@ -445,11 +452,18 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 		told("pass", pass, time.Since(started).Seconds()-products)
 		told("hessian", rows*float64(n)*float64(n), products)
 		started = time.Now()
+		if input+1 == len(fed) { // nothing passes the block any more as it is
+			for i := range b.Linears {
+				of(&l, i).Weight = nil
+			}
+			runtime.GC()
+		}
 		f, err := h.Factor(damp, r.m.GPTQ.ActOrder)
 		if err != nil {
 			return 0, fmt.Errorf("input of %s: %w", inputNames[input], err)
 		}
 		told("factor", 2./3*float64(n)*float64(n)*float64(n), time.Since(started).Seconds())
+		runtime.GC()
 		for _, i := range maps {
 			lin := &b.Linears[i]
 			started = time.Now()
@@ -461,7 +475,7 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 			told("quantize", float64(lin.Out)*float64(n)*float64(n), time.Since(started).Seconds())
 			loss += res.Loss
 			lin.Body, lin.Outlier = res.Body, res.Outlier
-			if r.m.GPTQ.TrueSequential {
+			if r.m.GPTQ.TrueSequential && input+1 < len(fed) {
 				if err := reload(i); err != nil {
 					return 0, err
 				}
@@ -469,10 +483,9 @@ func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err erro
 			lin.forget()
 		}
 	}
+	runtime.GC()
 	started := time.Now()
 	for i := range b.Linears {
-		of(&l, i).Weight = nil
-		runtime.GC()
 		if err := reload(i); err != nil {
 			return 0, err
 		}

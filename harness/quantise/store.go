@@ -534,7 +534,7 @@ func (s *Stored) block(k int) (*Block, error) {
 	if m.GPTQ != nil {
 		x.Body.Tail = quantize.TailShort
 	}
-	for i, out := range [linears]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
+	for i, out := range [decoder.LinearMaps]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
 		l := &b.Linears[i]
 		name := linearNames[i] + "."
 		l.Out, l.In = out, widths[inputOf[i]]
@@ -650,15 +650,15 @@ func (s *Simulated) Block(k int, b *Block) error {
 		maps []int
 	}{}
 	if s.config.Architecture == "Phi3ForCausalLM" {
-		fused[query] = struct {
+		fused[decoder.QueryMap] = struct {
 			name string
 			maps []int
 		}{"self_attn.qkv_proj", fed[0]}
-		fused[gate] = struct {
+		fused[decoder.GateMap] = struct {
 			name string
 			maps []int
 		}{"mlp.gate_up_proj", fed[2]}
-		fused[key], fused[value], fused[up] = fused[0], fused[0], fused[gate]
+		fused[decoder.KeyMap], fused[decoder.ValueMap], fused[decoder.UpMap] = fused[0], fused[0], fused[decoder.GateMap]
 	}
 	for i := range b.Linears {
 		l := &b.Linears[i]
@@ -708,7 +708,7 @@ func (b *Block) ordinary(m quantize.Method, c checkpoint.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := r.ApplyOnline(b.Linears[down].Values); err != nil {
+	if err := r.ApplyOnline(b.Linears[decoder.DownMap].Values); err != nil {
 		return err
 	}
 	// Column j of the transform across heads is what it makes of unit vector j.
@@ -720,7 +720,7 @@ func (b *Block) ordinary(m quantize.Method, c checkpoint.Config) error {
 			return err
 		}
 	}
-	w := b.Linears[output].Values
+	w := b.Linears[decoder.OutputMap].Values
 	mixed := make([]float32, c.QueryWidth())
 	for at := 0; at < len(w); at += len(mixed) {
 		row := w[at : at+len(mixed)]

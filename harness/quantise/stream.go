@@ -184,7 +184,7 @@ func (s *stream) statistics(ctx context.Context, k int, l decoder.Layer, rows []
 }
 
 // productRows bounds the rows of one part of a Hessian's product.
-const productRows = 512
+const productRows = 256
 
 // products is a backend that multiplies matrices in host memory.
 type products interface {

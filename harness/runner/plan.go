@@ -11,6 +11,7 @@ import (
 	"splitbench/harness/exec"
 	"splitbench/models/backend"
 	"splitbench/models/backend/cpu"
+	"splitbench/results"
 	"splitbench/sim"
 )
 
@@ -80,7 +81,11 @@ func MakePlan(w *Workbench, s *spec.Spec) (*Plan, error) {
 			if m.MaxTokens > 0 {
 				rows = min(rows, int64(m.MaxTokens))
 			}
-			if pc.EdgeBits, pc.CacheBits, err = edgeMemory(shapeOf(cfg), m, rows); err != nil {
+			point, err := w.Point(c, nil)
+			if err != nil {
+				return nil, err
+			}
+			if pc.EdgeBits, pc.CacheBits, err = edgeMemory(shapeOf(cfg), point, rows); err != nil {
 				return nil, err
 			}
 		}
@@ -158,26 +163,24 @@ func (p *Plan) Write(out io.Writer) error {
 }
 
 // edgeMemory evaluates Eq. 1 and 2 with the edge holding layers 1..l only, the
-// widths of the method, and activations at the boundary's width.
-func edgeMemory(shape sim.Shape, m spec.Method, rows int64) (weights, cache int64, err error) {
-	width := func(w spec.WeightCoder) int64 {
-		if w.Bits == 0 {
-			return 16
-		}
-		return int64(w.Bits)
-	}
+// widths of the method, and activations at the boundary's width, or at that of
+// the keys and values where a baseline quantises them.
+func edgeMemory(shape sim.Shape, p results.Point, rows int64) (weights, cache int64, err error) {
 	activation := int64(16)
-	if m.Boundary != nil && m.Boundary.Codec != "raw16" && m.Boundary.Codec != exec.CodecNone {
-		activation = int64(m.Boundary.MaxActivationBits)
+	if p.Codec != "" && p.Codec != "raw16" && p.Codec != exec.CodecNone {
+		activation = int64(p.MaxActivationBits)
 	}
-	p := sim.Precision{
-		PrecisionLayer: int64(m.PrecisionLayer), FrontWeightBits: width(m.Front), BackWeightBits: width(m.Back),
+	if p.KVBits != 0 && p.KVBits != exec.FullPrecision {
+		activation = int64(p.KVBits)
+	}
+	precision := sim.Precision{
+		PrecisionLayer: int64(p.WeightLayer), FrontWeightBits: int64(p.FrontBits), BackWeightBits: int64(p.BackBits),
 		FrontActivationBits: activation, BackActivationBits: activation,
 	}
 	readings := sim.Readings{EdgeHolds: sim.FrontOnly}
-	if weights, err = sim.WeightBits(shape, p, int64(m.SplitLayer), readings); err != nil {
+	if weights, err = sim.WeightBits(shape, precision, int64(p.SplitLayer), readings); err != nil {
 		return 0, 0, err
 	}
-	cache, err = sim.CacheBits(shape, p, rows, int64(m.SplitLayer), readings)
+	cache, err = sim.CacheBits(shape, precision, rows, int64(p.SplitLayer), readings)
 	return weights, cache, err
 }

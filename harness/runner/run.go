@@ -170,8 +170,8 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 		manifest.Digests["model "+j.cell.Model.Name] = j.extra[spec.DigestModel]
 		manifest.Digests["tokenizer of "+j.cell.Model.Name] = j.extra[spec.DigestTokenizer]
 		manifest.Digests["data of "+j.cell.Task.Name] = j.extra[spec.DigestData]
-		for _, name := range []string{spec.DigestTables, spec.DigestKVTables} {
-			if d := j.extra[name]; d != "" {
+		for _, name := range []string{spec.DigestTables, spec.DigestKVTables, spec.DigestQuantizer, spec.DigestCalibration} {
+			if d := j.extra[name]; d != "" && d != noCalibration {
 				manifest.Digests[name+" of "+j.cell.Method.Name] = d
 			}
 		}

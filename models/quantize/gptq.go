@@ -260,7 +260,7 @@ func (s *sweep) update(a, b []float32, first, n, k int) {
 }
 
 // rowsAtOnce bounds the numbers of a product of n columns.
-func (s *sweep) rowsAtOnce(n int) int { return min(s.rows, max(512, 1<<20/n)) }
+func (s *sweep) rowsAtOnce(n int) int { return min(s.rows, max(64, 1<<18/n)) }
 
 // fitGroups fits the groups that begin within a block for one unit of rows.
 func (s *sweep) fitGroups(unit, i1, i2 int) {

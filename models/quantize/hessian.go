@@ -153,9 +153,11 @@ func (h *Hessian) Factor(damp float64, actOrder bool) (*Factor, error) {
 	s := h.sum
 	h.sum, h.rows = nil, nil
 	scale := 2 / float64(h.sequences)
-	for i := range s.tiles {
-		for j := range s.tiles[i] {
-			s.tiles[i][j] *= scale
+	for _, row := range s.rows {
+		for i := range row {
+			for j := range row[i] {
+				row[i][j] *= scale
+			}
 		}
 	}
 	diagonal := make([]float64, h.n)

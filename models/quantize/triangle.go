@@ -18,13 +18,16 @@ type tile [side * side]float64
 // order n in float64, as tiles: as large as the full matrix in float32. Rows
 // and columns beyond n are those of the identity.
 type triangle struct {
-	n     int
-	tiles []tile
+	n    int
+	rows [][]tile // row i has i+1 tiles; apart, so that they fit where others were freed
 }
 
 func newTriangle(n int) *triangle {
 	nt := (n + side - 1) / side
-	t := &triangle{n: n, tiles: make([]tile, nt*(nt+1)/2)}
+	t := &triangle{n: n, rows: make([][]tile, nt)}
+	for i := range t.rows {
+		t.rows[i] = make([]tile, i+1)
+	}
 	for i := n; i < nt*side; i++ {
 		t.set(i, i, 1)
 	}
@@ -35,7 +38,7 @@ func newTriangle(n int) *triangle {
 func (t *triangle) across() int { return (t.n + side - 1) / side }
 
 // at is tile (i, j), i >= j.
-func (t *triangle) at(i, j int) *tile { return &t.tiles[i*(i+1)/2+j] }
+func (t *triangle) at(i, j int) *tile { return &t.rows[i][j] }
 
 func (t *triangle) get(r, c int) float64 {
 	return t.at(r/side, c/side)[r%side*side+c%side]
@@ -364,12 +367,11 @@ func (t *triangle) inverse(workers int, p *products) {
 func (p *products) inverseProducts(t *triangle, s, e int, owed []tile) []tile {
 	nt := t.across()
 	n := (e - s) * side
-	if need := (nt - e) * (e - s); cap(owed) < need {
-		owed = make([]tile, need)
-	} else {
-		owed = owed[:need]
-		clear(owed)
+	if owed == nil {
+		owed = make([]tile, nt*columnTiles) // once for all groups
 	}
+	owed = owed[:(nt-e)*(e-s)]
+	clear(owed)
 	for k0 := e; k0 < nt; k0 += termTiles {
 		k1 := min(k0+termTiles, nt)
 		b := p.gather(&p.b, t, k0, k1, s, e, true)

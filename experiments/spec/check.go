@@ -368,7 +368,8 @@ func (r *reader) expand(s string, at position) (string, error) {
 		return s, nil
 	}
 	if rest, ok := strings.CutPrefix(s, "builtin:"); ok {
-		if !nameForm.MatchString(rest) {
+		name, file, inside := strings.Cut(rest, "/")
+		if !nameForm.MatchString(name) || inside && !filepath.IsLocal(file) {
 			return "", errors.New("builtin: is followed by no name")
 		}
 		return s, nil

@@ -60,11 +60,20 @@ func Names() (names, about []string) {
 }
 
 // Resolve returns path itself, or for builtin:NAME a folder that holds it,
-// made on first use in the user's cache folder.
+// made on first use in the user's cache folder; builtin:NAME/FILE is a file
+// in it.
 func Resolve(path string) (string, error) {
-	name, ok := strings.CutPrefix(path, Prefix)
+	rest, ok := strings.CutPrefix(path, Prefix)
 	if !ok {
 		return path, nil
+	}
+	name, file, inside := strings.Cut(rest, "/")
+	if inside {
+		if !filepath.IsLocal(filepath.FromSlash(file)) {
+			return "", fmt.Errorf("%q: expected a file within builtin:%s", path, name)
+		}
+		dir, err := Resolve(Prefix + name)
+		return filepath.Join(dir, filepath.FromSlash(file)), err
 	}
 	for _, m := range makers() {
 		if m.name != name {

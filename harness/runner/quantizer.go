@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"splitbench/experiments/spec"
+	"splitbench/harness/builtin"
 	"splitbench/harness/exec"
 	"splitbench/harness/quantise"
 	"splitbench/models/quantize"
@@ -306,7 +307,11 @@ func calibrationLine(line []byte, t tokenizer.Tokenizer) ([]int32, error) {
 
 // calibrationText draws windows from a text.
 func calibrationText(c spec.Calibration, t tokenizer.Tokenizer) ([][]int32, error) {
-	data, err := exec.ReadBounded(c.Text, maxCalibration)
+	path, err := builtin.Resolve(c.Text)
+	if err != nil {
+		return nil, fmt.Errorf("calibration: %w", err)
+	}
+	data, err := exec.ReadBounded(path, maxCalibration)
 	if err != nil {
 		return nil, fmt.Errorf("calibration %s: %w", c.Text, err)
 	}
@@ -334,7 +339,11 @@ func (w *Workbench) calibrationTask(c spec.Cell, from spec.Calibration, t tokeni
 	if from.Data == "" {
 		return nil, fmt.Errorf("calibration: task %s: no data: set SPLITBENCH_SHARED, or the key data", from.Task)
 	}
-	path, err := tasks.DefaultPath(from.Data, from.Task)
+	root, err := builtin.Resolve(from.Data)
+	if err != nil {
+		return nil, fmt.Errorf("calibration: %w", err)
+	}
+	path, err := tasks.DefaultPath(root, from.Task)
 	if err != nil {
 		return nil, fmt.Errorf("calibration: %w", err)
 	}

@@ -125,6 +125,20 @@ func TestParquetFewerColumns(t *testing.T) {
 	}
 }
 
+// TestParquetBeforeBaselines reads a file of 56 columns, written by the program before
+// the columns of quantization baselines were there.
+func TestParquetBeforeBaselines(t *testing.T) {
+	b, err := os.ReadFile("testdata/columns56.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeRows(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diff(t, "rows", got, testRows(testKey(1), 6))
+}
+
 func TestParquetTruncated(t *testing.T) {
 	b := encodeRows(t, testRows(testKey(1), 300))
 	for n := 0; n < len(b); n += 1 + n/50 {

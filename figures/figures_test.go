@@ -21,21 +21,33 @@ import (
 	"splitbench/results"
 )
 
-// renderAll renders every figure and returns the file names and their contents.
+// ownData are the figures of data that few runs have.
+var ownData = []string{"accuracy_vs_clamp", "method_bars", "method_pareto", "server_time_vs_devices", "server_tokens_vs_limit"}
+
+// renderAll renders every figure but those of ownData and returns the file names and their contents.
 func renderAll(t *testing.T, in Input) map[string][]byte {
+	t.Helper()
+	var names []string
+	for _, f := range List() {
+		if !slices.Contains(ownData, f.Name) {
+			names = append(names, f.Name)
+		}
+	}
+	return render(t, in, names...)
+}
+
+// render renders some figures and returns the file names and their contents.
+func render(t *testing.T, in Input, names ...string) map[string][]byte {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "figures")
 	files := map[string][]byte{}
-	for _, f := range List() {
-		if strings.HasPrefix(f.Name, "method_") { // of runs with quantizers: methods_test.go
-			continue
-		}
-		paths, err := Render(f.Name, in, dir)
+	for _, name := range names {
+		paths, err := Render(name, in, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(paths) == 0 || len(paths)%3 != 0 {
-			t.Fatalf("figure %s: files %v", f.Name, paths)
+			t.Fatalf("figure %s: files %v", name, paths)
 		}
 		for _, p := range paths {
 			b, err := os.ReadFile(p)
@@ -207,6 +219,7 @@ func TestRenderMissingData(t *testing.T) {
 		{"accuracy_vs_layer", whole, "no cell with such a metric has split_layer above 0; the run needs a sweep over split_layer"},
 		{"accuracy_vs_layer", only(func(c *results.CellResult) bool { return c.Task == "wikitext2" }), "higher when better"},
 		{"perplexity_vs_layer", only(func(c *results.CellResult) bool { return c.Task != "wikitext2" }), "lower when better"},
+		{"accuracy_vs_clamp", all, "no cell with status ok has a clamp; the run needs a sweep over clamp"},
 		{"bytes_vs_tokens", nil, "no cell with status ok"},
 		{"bytes_vs_tokens", whole, "no split cell has a codec and a payload"},
 		{"bytes_vs_tokens", change(func(c *results.CellResult) { c.Payload.HiddenSize = 0 }), "does not name the hidden size"},
@@ -353,6 +366,7 @@ func TestEveryKnobTellsSeriesApart(t *testing.T) {
 		"above_type":  func(p *results.Point) { p.AboveType = "float16" },
 		"sparse":      func(p *results.Point) { p.SparseIndex = "torch" },
 		"scale":       func(p *results.Point) { p.ScaleType = "float32" },
+		"clamp":       func(p *results.Point) { p.Clamp = 3 },
 		"back_group":  func(p *results.Point) { p.BackGroup = 64 },
 		"block":       func(p *results.Point) { p.Block = 256 },
 		"limit":       func(p *results.Point) { p.Limit = "0.5" },
@@ -405,7 +419,7 @@ func TestExtentOfOrdinaryRuns(t *testing.T) {
 		}
 	}
 	for _, f := range List() {
-		if strings.HasPrefix(f.Name, "method_") {
+		if slices.Contains(ownData, f.Name) {
 			continue
 		}
 		a, errA := f.build(Input{Cells: plain})

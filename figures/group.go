@@ -61,6 +61,20 @@ func knobBits() knob {
 	}, func(p *results.Point) float64 { return float64(p.MaxActivationBits) }}
 }
 
+func knobClamp() knob {
+	return knob{"clamp", func(p *results.Point) string {
+		if p.Clamp == 0 {
+			return "not clamped"
+		}
+		return "clamp = " + number(p.Clamp)
+	}, func(p *results.Point) float64 {
+		if p.Clamp == 0 {
+			return math.Inf(1)
+		}
+		return p.Clamp
+	}}
+}
+
 // wordKnob is a knob whose values are named by a word; it means nothing where the
 // boundary does not quantise.
 func wordKnob(name, prefix string, value func(*results.Point) string) knob {
@@ -183,6 +197,7 @@ func otherKnobs() []knob {
 			return "delta = " + number(p.Delta)
 		}, func(p *results.Point) float64 { return p.Delta }},
 	}
+	knobs = append(knobs, knobClamp())
 	knobs = append(knobs, readingKnobs()...)
 	knobs = append(knobs, baselineKnobs()...)
 	knobs = append(knobs, extentKnobs()...)

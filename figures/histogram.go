@@ -47,7 +47,7 @@ func activationHistogram(in Input) ([]*page, error) {
 // codecKnobs are the knobs that act behind the place where activations are
 // counted, or choose how many of them are.
 func codecKnobs() []string {
-	names := []string{"W", "seed", "kv", "delta", "codec"}
+	names := []string{"W", "seed", "kv", "delta", "codec", "clamp"}
 	for _, k := range readingKnobs() {
 		names = append(names, k.name)
 	}

@@ -30,6 +30,7 @@ func metricByLayer(in Input, higher bool) ([]*page, error) {
 	if len(cells) == 0 {
 		return nil, fmt.Errorf("%w: no cell with status ok has a primary metric that is %s when better", ErrNoData, direction)
 	}
+	cells, left := withoutClampSweep(cells)
 	list := sources(cells, otherKnobs(), []knob{knobTau(), knobBits()})
 	if len(list) == 0 {
 		return nil, fmt.Errorf("%w: no cell with such a metric has split_layer above 0; the run needs a sweep over split_layer", ErrNoData)
@@ -38,7 +39,7 @@ func metricByLayer(in Input, higher bool) ([]*page, error) {
 	for i := range list {
 		s := &list[i]
 		curves := layoutCurves(s.cells, s.series)
-		p := &page{suffix: s.suffix, panelW: 3.1 * vg.Inch, panelH: 2.5 * vg.Inch}
+		p := &page{suffix: s.suffix}
 		p.title = strings.ToUpper(figure[:1]) + figure[1:] + " by split layer: " + s.model
 		wholes := wholeMethods(s.whole)
 		tasks, byTask := partition(s.cells, func(c *results.CellResult) string { return c.Task })
@@ -51,21 +52,11 @@ func metricByLayer(in Input, higher bool) ([]*page, error) {
 			stderr = stderr || panel.stderr
 			panels = append(panels, panel.plot)
 		}
-		note := "Error bars and the grey band are ± 1 standard error."
-		if !stderr {
-			note = ""
+		p.notes = append(s.notes(), metricNotes(stderr, true, dropped)...)
+		if left {
+			p.notes = append(p.notes, "Clamped cells are left to accuracy_vs_clamp.")
 		}
-		if dropped {
-			note = strings.TrimSpace(note + " Infinite values are not shown.")
-		}
-		p.notes = s.notes()
-		if note != "" {
-			p.notes = append(p.notes, note)
-		}
-		if len(panels) == 1 {
-			p.panelW, p.panelH = 4.4*vg.Inch, 3.2*vg.Inch
-		}
-		p.panels = grid(panels, 3)
+		p.setMetricPanels(panels)
 		p.legend = append(p.legend, heading("split at layer l"))
 		for _, c := range curves {
 			p.legend = append(p.legend, lineEntry(c.label, c.style(), false, nil))
@@ -89,6 +80,33 @@ func metricByLayer(in Input, higher bool) ([]*page, error) {
 		pages = append(pages, p)
 	}
 	return pages, nil
+}
+
+// metricNotes says what the bars of a page are, and what it leaves out.
+func metricNotes(stderr, band, dropped bool) []string {
+	var parts []string
+	switch {
+	case stderr && band:
+		parts = append(parts, "Error bars and the grey band are ± 1 standard error.")
+	case stderr:
+		parts = append(parts, "Error bars are ± 1 standard error.")
+	}
+	if dropped {
+		parts = append(parts, "Infinite values are not shown.")
+	}
+	if parts == nil {
+		return nil
+	}
+	return []string{strings.Join(parts, " ")}
+}
+
+// setMetricPanels places the panels of a page, one per task.
+func (p *page) setMetricPanels(panels []*plot.Plot) {
+	p.panelW, p.panelH = 3.1*vg.Inch, 2.5*vg.Inch
+	if len(panels) == 1 {
+		p.panelW, p.panelH = 4.4*vg.Inch, 3.2*vg.Inch
+	}
+	p.panels = grid(panels, 3)
 }
 
 // wholeKnobs are the knobs that mean something without a split.
@@ -140,35 +158,80 @@ type layerPanel struct {
 // point is a value with its standard error, 0 for none.
 type point struct{ x, y, err float64 }
 
+// metricRange collects what the values of a panel have in common.
+type metricRange struct {
+	scale           float64
+	lo, hi          float64 // of the finite values, with their standard errors
+	name            string  // of the metric
+	dropped, stderr bool    // a value was not finite; a value has a standard error
+}
+
+// newMetricRange begins a range; a metric that is higher when better is shown in percent.
+func newMetricRange(higher bool) *metricRange {
+	r := &metricRange{scale: 1, lo: math.Inf(1), hi: math.Inf(-1)}
+	if higher {
+		r.scale = 100
+	}
+	return r
+}
+
+// add takes the primary metric of a cell into the range of the panel and places
+// it at x; it is false where the metric is not finite.
+func (r *metricRange) add(c *results.CellResult, x float64) (point, bool) {
+	m, _ := c.PrimaryMetric()
+	r.name = m.Name
+	p := point{x: x, y: m.Value * r.scale}
+	if m.Stderr != nil && !math.IsNaN(*m.Stderr) && !math.IsInf(*m.Stderr, 0) {
+		p.err = *m.Stderr * r.scale
+		r.stderr = true
+	}
+	if math.IsNaN(p.y) || math.IsInf(p.y, 0) {
+		r.dropped = true
+		return p, false
+	}
+	r.lo, r.hi = math.Min(r.lo, p.y-p.err), math.Max(r.hi, p.y+p.err)
+	return p, true
+}
+
+// unit labels the axis of the metric.
+func (r *metricRange) unit() string {
+	if r.scale != 1 {
+		return r.name + " (%)"
+	}
+	return r.name
+}
+
+// addErrorCurves draws lines with their error bars, at the places that y gives.
+// Lines are set side by side by dodge, so that error bars do not cover each other.
+func addErrorCurves(p *plot.Plot, lines [][]point, styles []style, dodge float64, y func(float64) float64) {
+	curves := make([]plotter.XYs, len(lines))
+	for k, pts := range lines {
+		slices.SortFunc(pts, func(a, b point) int { return cmp.Compare(a.x, b.x) })
+		var errs plotter.YErrors
+		for _, q := range pts {
+			x := q.x + (float64(k)-float64(len(lines)-1)/2)*dodge
+			v := y(q.y)
+			curves[k] = append(curves[k], plotter.XY{X: x, Y: v})
+			errs = append(errs, struct{ Low, High float64 }{v - y(q.y-q.err), y(q.y+q.err) - v})
+		}
+		if len(pts) > 0 {
+			p.Add(&plotter.YErrorBars{XYs: curves[k], YErrors: errs, CapWidth: vg.Points(4),
+				LineStyle: draw.LineStyle{Color: lighter(styles[k].color), Width: vg.Points(1)}})
+		}
+	}
+	for k, xys := range curves { // all lines above all bars
+		addCurve(p, xys, styles[k], false)
+	}
+}
+
 func newLayerPanel(task string, cells, whole []results.CellResult, wholes []string, curves []curve, knobs []knob, paper []PaperPoint, higher bool) layerPanel {
 	var out layerPanel
-	scale := 1.0
-	if higher {
-		scale = 100
-	}
-	lo, hi := math.Inf(1), math.Inf(-1)
-	metricName := ""
-	// value takes the primary metric of a cell into the range of the panel.
-	value := func(c *results.CellResult) (point, bool) {
-		m, _ := c.PrimaryMetric()
-		metricName = m.Name
-		p := point{x: float64(c.SplitLayer), y: m.Value * scale}
-		if m.Stderr != nil && !math.IsNaN(*m.Stderr) && !math.IsInf(*m.Stderr, 0) {
-			p.err = *m.Stderr * scale
-			out.stderr = true
-		}
-		if math.IsNaN(p.y) || math.IsInf(p.y, 0) {
-			out.dropped = true
-			return p, false
-		}
-		lo, hi = math.Min(lo, p.y-p.err), math.Max(hi, p.y+p.err)
-		return p, true
-	}
+	r := newMetricRange(higher)
 	lines := make([][]point, len(curves))
 	for i := range cells {
 		key := describe(&cells[i].Point, knobs)
 		k := slices.IndexFunc(curves, func(c curve) bool { return c.key == key })
-		if p, ok := value(&cells[i]); ok {
+		if p, ok := r.add(&cells[i], float64(cells[i].SplitLayer)); ok {
 			lines[k] = append(lines[k], p)
 		}
 	}
@@ -178,13 +241,13 @@ func newLayerPanel(task string, cells, whole []results.CellResult, wholes []stri
 			continue
 		}
 		k := slices.Index(wholes, wholeLabel(&whole[i], whole))
-		if p, ok := value(&whole[i]); ok && levels[k] == nil {
+		if p, ok := r.add(&whole[i], 0); ok && levels[k] == nil {
 			levels[k] = &p
 		}
 	}
 	at := layers(cells)
 	for _, pp := range paper {
-		lo, hi = math.Min(lo, pp.Value), math.Max(hi, pp.Value)
+		r.lo, r.hi = math.Min(r.lo, pp.Value), math.Max(r.hi, pp.Value)
 		if !slices.Contains(at, pp.Layer) {
 			at = append(at, pp.Layer)
 		}
@@ -197,18 +260,15 @@ func newLayerPanel(task string, cells, whole []results.CellResult, wholes []stri
 	if math.IsInf(step, 1) {
 		step = 1
 	}
-	unit := metricName
-	if higher {
-		unit += " (%)"
-	}
-	p := newPlot(task, "Split layer l", unit)
+	out.dropped, out.stderr = r.dropped, r.stderr
+	p := newPlot(task, "Split layer l", r.unit())
 	p.X.Min, p.X.Max = float64(at[0])-0.5*step, float64(at[len(at)-1])+0.5*step
 	var xt plot.ConstantTicks
 	for _, l := range spread(at, 9) {
 		xt = append(xt, plot.Tick{Value: float64(l), Label: itoa(l)})
 	}
 	p.X.Tick.Marker = xt
-	y := setLayerY(p, lo, hi, higher)
+	y := setLayerY(p, r.lo, r.hi, higher)
 
 	for k := len(levels) - 1; k >= 0; k-- {
 		if l := levels[k]; l != nil {
@@ -228,35 +288,11 @@ func newLayerPanel(task string, cells, whole []results.CellResult, wholes []stri
 		}
 		addCurve(p, xys, paperStyle(k), true)
 	}
-	// Lines are set side by side by a little, so that error bars do not cover
-	// each other.
-	dodge := math.Min(0.07, 0.5/float64(len(curves))) * step
-	type placed struct {
-		xys  plotter.XYs
-		errs plotter.YErrors
+	styles := make([]style, len(curves))
+	for k, c := range curves {
+		styles[k] = c.style()
 	}
-	var curvePoints []placed
-	for k, pts := range lines {
-		slices.SortFunc(pts, func(a, b point) int { return cmp.Compare(a.x, b.x) })
-		var xys plotter.XYs
-		var errs plotter.YErrors
-		for _, q := range pts {
-			x := q.x + (float64(k)-float64(len(curves)-1)/2)*dodge
-			v := y(q.y)
-			xys = append(xys, plotter.XY{X: x, Y: v})
-			errs = append(errs, struct{ Low, High float64 }{v - y(q.y-q.err), y(q.y+q.err) - v})
-		}
-		curvePoints = append(curvePoints, placed{xys, errs})
-	}
-	for k, c := range curvePoints { // all bars below all lines
-		if len(c.xys) > 0 {
-			p.Add(&plotter.YErrorBars{XYs: c.xys, YErrors: c.errs, CapWidth: vg.Points(4),
-				LineStyle: draw.LineStyle{Color: lighter(curves[k].style().color), Width: vg.Points(1)}})
-		}
-	}
-	for k, c := range curvePoints {
-		addCurve(p, c.xys, curves[k].style(), false)
-	}
+	addErrorCurves(p, lines, styles, math.Min(0.07, 0.5/float64(len(curves)))*step, y)
 	out.plot = p
 	return out
 }

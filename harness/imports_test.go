@@ -20,6 +20,7 @@ var imports = map[string][]string{
 	"compress/kernelgen":           {},
 	"sim":                          {},
 	"tasks":                        {},
+	"tasks/world":                  {},
 	"results":                      {},
 	"experiments/spec":             {},
 	"models/backend":               {},
@@ -35,18 +36,20 @@ var imports = map[string][]string{
 	"models/quantize/train":        {"models/backend", "models/checkpoint", "models/decoder", "models/quantize"},
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
-	"harness/bench":                {"compress", "harness/exec", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
-	"harness/builtin":              {"models/checkpoint"},
+	"harness/bench":                {"compress", "harness/exec", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/quantize", "models/tokenizer", "results", "tasks"},
+	"harness/builtin":              {"harness/quantise", "models/checkpoint", "tasks/world"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
 	"harness/quantise":             {"models/backend", "models/checkpoint", "models/decoder", "models/quantize", "models/quantize/train"},
 	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "harness/quantise", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/quantize", "models/tokenizer", "results", "sim", "tasks"},
-	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/bench", "harness/builtin", "harness/exec", "harness/quantise", "harness/runner", "models/backend/cpu", "models/checkpoint", "models/hub", "models/quantize", "models/tokenizer", "results", "tasks"},
+	"harness/train":                {"experiments/spec", "figures", "harness/builtin", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/tokenizer", "results", "tasks"},
+	"harness/cli":                  {"compress", "experiments/spec", "figures", "harness/bench", "harness/builtin", "harness/exec", "harness/quantise", "harness/runner", "harness/train", "models/backend/cpu", "models/checkpoint", "models/hub", "models/quantize", "models/tokenizer", "results", "tasks"},
 }
 
 // testImports may be used in addition by a package's tests.
 var testImports = map[string][]string{
 	"compress":              {"compress/codectest"},
 	"models/backend/cpu":    {"models/backend/backendtest"},
+	"tasks/world":           {"tasks"},
 	"models/decoder":        {"models/backend/cpu"},
 	"models/quantize":       {"models/checkpoint"},
 	"models/quantize/train": {"models/backend/cpu"},

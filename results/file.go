@@ -13,6 +13,10 @@ import (
 // ignored by readers and removed by the next writer.
 const tempMark = ".tmp-"
 
+// WriteFile writes a file through a temporary one in the same folder, as all
+// files of a run are written: after a crash it holds the old content or the new.
+func WriteFile(path string, write func(io.Writer) error) error { return writeFile(path, write) }
+
 // writeFile writes path through a temporary file in the same directory: write,
 // sync, rename, sync the directory. After a crash path holds the old content or
 // the new one, never a part.

@@ -269,6 +269,7 @@ func appendRow(b []byte, r, before *Row) []byte {
 		b = binary.AppendVarint(b, r.Seed)
 		b = appendFloat(b, r.Threshold)
 		b = appendFloat(b, r.Delta)
+		b = appendFloat(b, r.Clamp)
 		b = appendFloat(b, r.Alpha)
 	}
 	for _, v := range r.ints32() {
@@ -392,6 +393,7 @@ func decodeBlock(b []byte) (block int, rows []Row, counts []int64, err error) {
 			row.Seed = r.varint()
 			row.Threshold = r.float()
 			row.Delta = r.float()
+			row.Clamp = r.float()
 			row.Alpha = r.float()
 		}
 		row.IncludeKV = flags&flagIncludeKV != 0

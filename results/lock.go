@@ -19,6 +19,16 @@ const lockName = ".lock"
 // ErrLocked is returned when another process writes to the run directory.
 var ErrLocked = errors.New("run directory is in use")
 
+// Lock takes the lock of a folder that is there, as Create does, or returns an
+// error that wraps ErrLocked and names the holder. release gives it back.
+func Lock(dir string) (release func() error, err error) {
+	l, err := acquire(context.Background(), dir, false, nil)
+	if err != nil {
+		return nil, err
+	}
+	return l.release, nil
+}
+
 type lock struct{ f *os.File }
 
 // acquire takes the lock of dir. Without wait it gives up at once; with wait it

@@ -73,7 +73,7 @@ func TestParquetColumns(t *testing.T) {
 		t.Errorf("created by %q", got)
 	}
 	want := "cell model task protocol method split_layer weight_layer front_bits back_bits group_size back_group_size codec threshold tau_by " +
-		"max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type lanes restore tables kv_tables max_tokens include_kv seed block doc_limit max_length preset quantizer back_quantizer activation_bits kv_bits back_activation_bits back_kv_bits alpha calibration doc choice gold context_tokens tokens log_prob greedy chars bytes words " +
+		"max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type lanes restore tables kv_tables clamp max_tokens include_kv seed block doc_limit max_length preset quantizer back_quantizer activation_bits kv_bits back_activation_bits back_kv_bits alpha calibration doc choice gold context_tokens tokens log_prob greedy chars bytes words " +
 		"dropped_left fallback payload_bytes payload_header payload_tables payload_codes payload_side payload_sparse kv_payload_bytes " +
 		"payload_tokens edge_seconds cloud_seconds"
 	var names []string
@@ -99,7 +99,7 @@ func TestParquetColumns(t *testing.T) {
 }
 
 // TestParquetFewerColumns reads a file of 51 columns, written by the program before
-// the columns of split1 were there.
+// the columns of split1 were there, and one of 56.
 func TestParquetFewerColumns(t *testing.T) {
 	b, err := os.ReadFile("testdata/columns51.parquet")
 	if err != nil {
@@ -114,29 +114,30 @@ func TestParquetFewerColumns(t *testing.T) {
 		t.Fatal(err)
 	}
 	diff(t, "rows", got, want)
+	// One of 56 columns came before the clamp.
+	if b, err = os.ReadFile("testdata/columns56.parquet"); err != nil {
+		t.Fatal(err)
+	}
+	want = testRows(testKey(1), 6)
+	for i := range want {
+		want[i].Codec, want[i].TauBy, want[i].Lanes, want[i].Restore = "split1", "rms", 8, "centroid"
+	}
+	if got, err = decodeRows(b); err != nil {
+		t.Fatal(err)
+	}
+	diff(t, "rows of 56 columns", got, want)
+	if b, err = os.ReadFile("testdata/columns51.parquet"); err != nil {
+		t.Fatal(err)
+	}
 	// Some of the later columns are no form of a file.
 	fewer := withFooter(t, b, func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-1] })
-	if _, err := decodeRows(fewer); err == nil || !strings.Contains(err.Error(), "50 columns in the Parquet file, expected 65") {
+	if _, err := decodeRows(fewer); err == nil || !strings.Contains(err.Error(), "50 columns in the Parquet file, expected 66") {
 		t.Errorf("50 columns: %v", err)
 	}
 	renamed := withFooter(t, b, func(m *format.FileMetaData) { m.Schema[30].Name = "dok" })
 	if _, err := decodeRows(renamed); err == nil || !strings.Contains(err.Error(), `expected "doc" INT32`) {
 		t.Errorf("a renamed column: %v", err)
 	}
-}
-
-// TestParquetBeforeBaselines reads a file of 56 columns, written by the program before
-// the columns of quantization baselines were there.
-func TestParquetBeforeBaselines(t *testing.T) {
-	b, err := os.ReadFile("testdata/columns56.parquet")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := decodeRows(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	diff(t, "rows", got, testRows(testKey(1), 6))
 }
 
 func TestParquetTruncated(t *testing.T) {
@@ -218,8 +219,8 @@ func TestParquetRefuses(t *testing.T) {
 				m.KeyValueMetadata[i].Value = "2"
 			}
 		})},
-		{"column renamed", `expected "doc" INT32`, edit(func(m *format.FileMetaData) { m.Schema[44].Name = "dok" })},
-		{"column missing", "64 columns in the Parquet file, expected 65", edit(func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-1] })},
+		{"column renamed", `expected "doc" INT32`, edit(func(m *format.FileMetaData) { m.Schema[45].Name = "dok" })},
+		{"column missing", "65 columns in the Parquet file, expected 66", edit(func(m *format.FileMetaData) { m.Schema = m.Schema[:len(m.Schema)-1] })},
 		{"many rows", "row group of 1099511627776 rows", edit(func(m *format.FileMetaData) { m.RowGroups[0].NumRows = 1 << 40 })},
 		{"more rows than values", "contradicts the schema", edit(func(m *format.FileMetaData) { m.RowGroups[0].NumRows = 11; m.NumRows = 11 })},
 		{"more rows named", "11 rows named, row groups hold 10", edit(func(m *format.FileMetaData) { m.NumRows = 11 })},

@@ -57,6 +57,9 @@ type Point struct {
 	Restore  string `parquet:"restore" json:"restore"`
 	Tables   string `parquet:"tables" json:"tables"`
 	KVTables string `parquet:"kv_tables" json:"kv_tables"`
+	// Clamp is the largest magnitude that a value of the boundary tensor kept on its
+	// way to the codec, 0 without a limit.
+	Clamp float64 `parquet:"clamp" json:"clamp"`
 	// MaxTokens is W-bar, the number of leading tokens run on the edge; 0 is all.
 	MaxTokens int32 `parquet:"max_tokens" json:"max_tokens"`
 	// IncludeKV is I_kv: the keys and values of the edge layers are sent too.
@@ -98,6 +101,7 @@ type Point struct {
 // the one value that there was.
 var laterColumns = [][]string{
 	{"tau_by", "lanes", "restore", "tables", "kv_tables"},
+	{"clamp"},
 	{"preset", "quantizer", "back_quantizer", "activation_bits", "kv_bits", "back_activation_bits", "back_kv_bits", "alpha", "calibration"},
 }
 

@@ -155,6 +155,12 @@ var knobs = []knob{
 	reading("Restore", "center", func(p *Point) string { return p.Restore }),
 	tablesKnob("Tables", func(p *Point) string { return p.Tables }),
 	tablesKnob("Tables of KV", func(p *Point) string { return p.KVTables }),
+	{name: "Clamp", applies: isSplit, text: func(p *Point) string {
+		if p.Clamp == 0 {
+			return none
+		}
+		return floatText(p.Clamp)
+	}, usual: func(p *Point) bool { return p.Clamp == 0 }},
 	{name: "Max tokens", applies: isSplit, text: func(p *Point) string {
 		if p.MaxTokens == 0 {
 			return "all"

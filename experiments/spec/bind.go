@@ -59,14 +59,17 @@ func (r *reader) bind(root *node) *Spec {
 			s.Outputs = append(s.Outputs, stringOf(item))
 		}
 	}
+	s.Server = r.bindServer(root, &c, s.Outputs)
 	if n := root.get("sweep"); n != nil && n.kind == mappingNode {
 		s.sweepAt = n.pos
-		s.bindSweep(n)
+		s.Sweep = bindSweep(n)
 	}
+	s.bindScopes(methods)
 	r.distinctNames(root.get("models"), "model")
 	r.distinctNames(root.get("methods"), "method")
 	r.distinctTasks(entriesOf(root.get("tasks")), s.Tasks)
 	r.checkSplitLayers(s, root.get("sweep"), methods)
+	r.checkScopes(s, methods)
 	r.checkAxesUsed(s, len(methods) > 0)
 	r.checkOverrides(s)
 	r.checkExclude(s, root.get("sweep").get("exclude"))
@@ -94,6 +97,8 @@ func bindKeys(keys []*key, n *node, c *Cell) {
 	for _, k := range keys {
 		v := n.get(k.name)
 		switch {
+		case k.ref != nil && k.list && v != nil:
+			k.store(c, v.values(k))
 		case k.ref != nil && (v == nil || v.value == nil):
 			k.store(c, k.def)
 		case k.ref != nil:
@@ -193,14 +198,15 @@ func (r *reader) distinctTasks(entries []*node, tasks []Task) {
 
 // checkSplitLayers asks that every split method gets a split layer from somewhere.
 func (r *reader) checkSplitLayers(s *Spec, sweep *node, methods []*node) {
-	if sweep.get("split_layer") != nil {
-		return
+	given := func(n *node) bool {
+		zip := n.get("zip")
+		return n.get("split_layer") != nil || zip != nil && slices.ContainsFunc(zip.items, func(g *node) bool { return g.get("split_layer") != nil })
 	}
-	if zip := sweep.get("zip"); zip != nil && slices.ContainsFunc(zip.items, func(g *node) bool { return g.get("split_layer") != nil }) {
+	if given(sweep) {
 		return
 	}
 	for i, m := range s.Methods {
-		if m.Kind == Split && methods[i].get("split_layer") == nil {
+		if m.Kind == Split && methods[i].get("split_layer") == nil && !given(methods[i].get("sweep")) {
 			r.fault(methods[i].pos, "split method "+m.Name+" has no split_layer", "split_layer in the method or in sweep")
 		}
 	}
@@ -263,8 +269,87 @@ func (r *reader) checkExclude(s *Spec, n *node) {
 	}
 }
 
+// bindScopes collects what methods keep to themselves.
+func (s *Spec) bindScopes(methods []*node) {
+	for i, n := range methods {
+		var own Scope
+		if tasks := n.get("tasks"); tasks != nil {
+			for _, item := range tasks.items {
+				own.Tasks = append(own.Tasks, stringOf(item))
+			}
+		}
+		if v := n.get("sweep"); v != nil && v.kind == mappingNode {
+			own.Groups = bindSweep(v).Groups
+		}
+		if own.Tasks == nil && own.Groups == nil {
+			continue
+		}
+		if s.Scopes == nil {
+			s.Scopes = make([]Scope, len(methods))
+		}
+		s.Scopes[i] = own
+	}
+}
+
+// checkScopes asks that a method's tasks are there, and that it has a use for its axes.
+func (r *reader) checkScopes(s *Spec, methods []*node) {
+	var known []string
+	for _, t := range s.Tasks {
+		known = append(known, t.Name)
+	}
+	for i, own := range s.Scopes {
+		if tasks := methods[i].get("tasks"); tasks != nil {
+			for j, item := range tasks.items {
+				switch name := stringOf(item); {
+				case name == "":
+				case !slices.Contains(known, name):
+					r.fault(item.pos, "there is no task "+name, "one of "+strings.Join(known, ", "))
+				case slices.Contains(own.Tasks[:j], name):
+					r.fault(item.pos, "tasks names "+name+" twice", "each once")
+				}
+			}
+		}
+		for _, g := range own.Groups {
+			for _, a := range g {
+				if !axisKey(a.Name).suits(&s.Methods[i]) {
+					r.fault(a.name, "method "+s.Methods[i].Name+" has no use for axis "+a.Name, "an axis that acts on it")
+				}
+			}
+		}
+	}
+}
+
+// groups are the groups of axes that method i is swept over: those of the experiment that suit it and that it has no
+// axes of its own for, then its own.
+func (s *Spec) groups(i int) []Group {
+	var own []Group
+	if i < len(s.Scopes) {
+		own = s.Scopes[i].Groups
+	}
+	replaced := func(name string) bool {
+		return slices.ContainsFunc(own, func(g Group) bool {
+			return slices.ContainsFunc(g, func(a Axis) bool { return a.Name == name })
+		})
+	}
+	var out []Group
+	for _, g := range s.Sweep.Groups {
+		g = slices.DeleteFunc(slices.Clone(g), func(a Axis) bool {
+			return !axisKey(a.Name).suits(&s.Methods[i]) || replaced(a.Name)
+		})
+		if len(g) > 0 {
+			out = append(out, g)
+		}
+	}
+	return append(out, own...)
+}
+
+// scores says whether method i is scored on a task.
+func (s *Spec) scores(i int, task Task) bool {
+	return i >= len(s.Scopes) || s.Scopes[i].Tasks == nil || slices.Contains(s.Scopes[i].Tasks, task.Name)
+}
+
 // bindSweep collects the axes in written order.
-func (s *Spec) bindSweep(n *node) {
+func bindSweep(n *node) (s Sweep) {
 	for i, kn := range n.keys {
 		v := n.items[i]
 		switch {
@@ -275,7 +360,7 @@ func (s *Spec) bindSweep(n *node) {
 					group = appendAxis(group, an, g.items[j])
 				}
 				if len(group) > 0 {
-					s.Sweep.Groups = append(s.Sweep.Groups, group)
+					s.Groups = append(s.Groups, group)
 				}
 			}
 		case kn.text == "exclude" && v.kind == listNode:
@@ -284,14 +369,15 @@ func (s *Spec) bindSweep(n *node) {
 				for j, en := range p.keys {
 					point = append(point, Entry{Name: en.text, Value: p.items[j].value})
 				}
-				s.Sweep.Exclude = append(s.Sweep.Exclude, point)
+				s.Exclude = append(s.Exclude, point)
 			}
 		default:
 			if g := appendAxis(nil, kn, v); len(g) > 0 {
-				s.Sweep.Groups = append(s.Sweep.Groups, g)
+				s.Groups = append(s.Groups, g)
 			}
 		}
 	}
+	return s
 }
 
 func appendAxis(g Group, kn, values *node) Group {

@@ -22,7 +22,8 @@ type Cell struct {
 	Timing   bool
 	Method   Method // fully resolved
 
-	swept []string // axes of the sweep with several values, for Label
+	swept  []string // axes of the sweep with several values, for Label
+	server Server   // only while a spec is read or written: the place of its keys
 }
 
 // resolve fills in what follows from other knobs and gives knobs that cannot act their defaults, so that
@@ -32,7 +33,7 @@ func (c *Cell) resolve() {
 	if m.Preset == OursFront && m.Boundary != nil { // also where the boundary then does not quantise
 		m.Quantizer.ActivationBits = m.Boundary.MaxActivationBits
 	}
-	if m.Boundary != nil && m.Boundary.Codec == "none" {
+	if m.Boundary != nil && m.Boundary.Codec == "none" && m.Boundary.Clamp == 0 {
 		m.Boundary = nil
 	}
 	for _, k := range slices.Concat(files, axes) {
@@ -136,6 +137,9 @@ func (c *Cell) canonical(keys []*key, extra map[string]string) map[string]any {
 			}
 		case k.ref != nil && k.acts(c):
 			v := k.load(c)
+			if k.unkeyed && v == k.def {
+				continue
+			}
 			switch w := v.(type) {
 			case Limit:
 				if v = w.Docs; w.Fraction > 0 {

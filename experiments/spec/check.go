@@ -21,6 +21,7 @@ type reader struct {
 	includes int
 	hidden   []pair // top-level entries of fragments that another file replaced
 	set      []override
+	docs     []KeyDoc // of every key that a file of this kind may have
 	errs     Errors
 }
 
@@ -95,7 +96,7 @@ func (r *reader) unknownKey(kn *node, known []string, where string) {
 		r.fault(kn.pos, message, strconv.Quote(best))
 		return
 	}
-	for _, d := range keyDocs {
+	for _, d := range r.docs {
 		if at := strings.LastIndexByte(d.Path, '.'); at > 0 && d.Path[at+1:] == kn.text {
 			r.fault(kn.pos, message, fmt.Sprintf("one of %s (%s belongs in %s)", strings.Join(known, ", "), kn.text, d.Path[:at]))
 			return
@@ -108,7 +109,7 @@ func (r *reader) unknownKey(kn *node, known []string, where string) {
 func (r *reader) check(k *key, n *node, where string) {
 	switch {
 	case k.shape == sweep:
-		r.checkSweep(n)
+		r.checkSweep(n, where)
 		return
 	case !k.list:
 		r.checkOne(k, n, where)
@@ -134,7 +135,7 @@ func (r *reader) check(k *key, n *node, where string) {
 			continue
 		}
 		r.checkOne(k, item, where)
-		if k.shape == choice && item.value != nil && slices.ContainsFunc(n.items[:i], func(other *node) bool { return other.value == item.value }) {
+		if (k.shape == choice || k.shape == integer) && item.value != nil && slices.ContainsFunc(n.items[:i], func(other *node) bool { return other.value == item.value }) {
 			r.fault(item.pos, where+" names "+item.text+" twice", "each once")
 		}
 	}
@@ -410,26 +411,26 @@ func (r *reader) expand(s string, at position) (string, error) {
 	return filepath.Clean(p), nil
 }
 
-// checkSweep checks the axes of a sweep, its zip and its exclude.
-func (r *reader) checkSweep(n *node) {
+// checkSweep checks the axes of a sweep, its zip and its exclude, which only that of the experiment has.
+func (r *reader) checkSweep(n *node, where string) {
 	if n.kind != mappingNode {
-		r.fault(n.pos, "sweep is "+n.describe(), field(table, "sweep").expected())
+		r.fault(n.pos, where+" is "+n.describe(), field(table, "sweep").expected())
 		return
 	}
-	known := axisNames("zip", "exclude")
+	known := sweepNames(where)
 	used := map[string]bool{}
 	for i, kn := range n.keys {
 		v := n.items[i]
 		switch kn.text {
 		case "zip":
-			r.checkList(v, "sweep.zip", func(group *node) {
+			r.checkList(v, where+".zip", func(group *node) {
 				if group.kind != mappingNode || len(group.keys) < 2 {
-					r.fault(group.pos, "an entry of sweep.zip is "+group.describe(), "a mapping with two axes or more")
+					r.fault(group.pos, "an entry of "+where+".zip is "+group.describe(), "a mapping with two axes or more")
 					return
 				}
 				length := -1
 				for j, an := range group.keys {
-					r.checkAxis(an, group.items[j], axisNames(), "sweep.zip", used)
+					r.checkAxis(an, group.items[j], axisNames(), where+".zip", used)
 					values := group.items[j]
 					if values.kind != listNode {
 						continue
@@ -443,11 +444,23 @@ func (r *reader) checkSweep(n *node) {
 				}
 			})
 		case "exclude":
-			r.checkList(v, "sweep.exclude", r.checkPoint)
+			if !slices.Contains(known, kn.text) {
+				r.unknownKey(kn, known, where)
+				continue
+			}
+			r.checkList(v, where+".exclude", r.checkPoint)
 		default:
-			r.checkAxis(kn, v, known, "sweep", used)
+			r.checkAxis(kn, v, known, where, used)
 		}
 	}
+}
+
+// sweepNames are the keys of a sweep.
+func sweepNames(where string) []string {
+	if where != "sweep" {
+		return axisNames("zip")
+	}
+	return axisNames("zip", "exclude")
 }
 
 func axisNames(more ...string) []string {
@@ -486,7 +499,7 @@ func (r *reader) checkAxis(kn, values *node, known []string, where string, used 
 		r.fault(values.pos, where+"."+k.axis+" is "+what, "a list of values, each "+k.expectedOne())
 		return
 	}
-	zipped := where == "sweep.zip" // there a value may come again beside another partner
+	zipped := strings.HasSuffix(where, ".zip") // there a value may come again beside another partner
 	seen := map[any]bool{}
 	for _, item := range values.items {
 		r.checkOne(k, item, where+"."+k.axis)

@@ -26,6 +26,8 @@ func Example() {
 	}
 	// Output:
 	// codec-bytes 72 split l=4 tau=10 Q=8 codec=split1
+	// fig4-clamp 44 clamp l=4 clamp=20
+	// fig5-server 1 fp32
 	// fig6-bytes 45 split l=4 tau=10 Q=8 W=200
 	// fig7-share 9 split l=4 tau=10 Q=4
 	// quickstart 50 split l=6 tau=5 Q=8 W=16

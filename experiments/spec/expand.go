@@ -16,18 +16,16 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 	var errs Errors
 	groups := make([][]Group, len(s.Methods))
 	total := 0
+	var swept []string
 	for i := range s.Methods {
+		groups[i] = s.groups(i)
 		points := 1
-		for _, g := range s.Sweep.Groups {
-			var own Group
+		for _, g := range groups[i] {
+			points = min(points*len(g[0].Values), maxCells+1)
 			for _, a := range g {
-				if axisKey(a.Name).suits(&s.Methods[i]) {
-					own = append(own, a)
+				if len(a.Values) > 1 {
+					swept = append(swept, a.Name)
 				}
-			}
-			if len(own) > 0 {
-				groups[i] = append(groups[i], own)
-				points = min(points*len(own[0].Values), maxCells+1)
 			}
 		}
 		total += min(points*len(s.Models), maxCells+1) * len(s.Tasks)
@@ -36,14 +34,6 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 		return nil, Errors{s.sweepAt.fault(fmt.Sprintf("the experiment has more than %d points", maxCells), "a smaller sweep")}
 	}
 
-	var swept []string
-	for _, g := range s.Sweep.Groups {
-		for _, a := range g {
-			if len(a.Values) > 1 {
-				swept = append(swept, a.Name)
-			}
-		}
-	}
 	var out []Cell
 	seen := map[identity]int{}  // to the method that came first
 	points := map[[2]int]bool{} // method, and method that computed its points first
@@ -60,6 +50,10 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 		}
 		for _, task := range s.Tasks {
 			for i := range s.Methods {
+				if !s.scores(i, task) {
+					alive[i] = true // elsewhere
+					continue
+				}
 				for index := make([]int, len(groups[i])); index != nil; index = advance(index, groups[i]) {
 					c, at := s.point(model, task, i, groups[i], index)
 					c.swept = swept
@@ -192,6 +186,13 @@ func (p Point) matches(c *Cell) bool {
 		case "codec":
 			if v = "none"; c.Method.Boundary != nil {
 				v = c.Method.Boundary.Codec
+			}
+			if c.Method.Kind != Split {
+				return false
+			}
+		case "clamp":
+			if v = 0.0; c.Method.Boundary != nil {
+				v = c.Method.Boundary.Clamp
 			}
 			if c.Method.Kind != Split {
 				return false

@@ -100,7 +100,7 @@ func ParseMethod(name string, data []byte) (Method, error) {
 }
 
 func newReader(name string, o LoadOptions) (*reader, error) {
-	r := &reader{env: o.Env, readFile: o.ReadFile, folders: map[string]string{}}
+	r := &reader{env: o.Env, readFile: o.ReadFile, folders: map[string]string{}, docs: keyDocs}
 	if r.env == nil {
 		r.env = os.LookupEnv
 	}

@@ -32,9 +32,11 @@ func documentKeys(out []KeyDoc, keys []*key, where string) []KeyDoc {
 		})
 		out = documentKeys(out, k.fields, dotted(where, k.name))
 		if k.shape == sweep {
-			out = append(out,
-				KeyDoc{Path: "sweep.zip", Type: "a list of mappings from axes to lists of equal length", Doc: zipDoc},
-				KeyDoc{Path: "sweep.exclude", Type: "a list of mappings from axes, model, task or method to one value each", Doc: excludeDoc})
+			at := dotted(where, k.name)
+			out = append(out, KeyDoc{Path: dotted(at, "zip"), Type: "a list of mappings from axes to lists of equal length", Doc: zipDoc})
+			if slices.Contains(sweepNames(at), "exclude") {
+				out = append(out, KeyDoc{Path: dotted(at, "exclude"), Type: "a list of mappings from axes, model, task or method to one value each", Doc: excludeDoc})
+			}
 		}
 	}
 	return out
@@ -104,7 +106,7 @@ func (k *key) schema() schema {
 		if !k.empty {
 			s["minItems"] = 1
 		}
-		if k.shape == choice {
+		if k.shape == choice || k.shape == integer {
 			s["uniqueItems"] = true
 		}
 		if k.bare && k.shape != object {
@@ -178,12 +180,13 @@ func (k *key) valueSchema() schema {
 		}
 		return s
 	case sweep:
-		return sweepSchema()
+		return sweepSchema(k == field(table, "sweep"))
 	}
 	return objectSchema(k.fields)
 }
 
-func sweepSchema() schema {
+// sweepSchema is that of the experiment, or of one method, whose sweep excludes nothing.
+func sweepSchema(whole bool) schema {
 	properties, points := schema{}, schema{}
 	lists := schema{}
 	for _, k := range axes {
@@ -199,6 +202,9 @@ func sweepSchema() schema {
 	}
 	properties["zip"] = schema{"type": "array", "minItems": 1, "description": zipDoc,
 		"items": schema{"type": "object", "additionalProperties": false, "minProperties": 2, "properties": lists}}
+	if !whole {
+		return schema{"type": "object", "additionalProperties": false, "properties": properties}
+	}
 	properties["exclude"] = schema{"type": "array", "minItems": 1, "description": excludeDoc,
 		"items": schema{"type": "object", "additionalProperties": false, "minProperties": 1, "properties": points}}
 	return schema{"type": "object", "additionalProperties": false, "properties": properties}

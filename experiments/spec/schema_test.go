@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -67,7 +68,7 @@ func property(at any, name string) any {
 // TestIssueAxes pins the names of the axes users write.
 func TestIssueAxes(t *testing.T) {
 	want := strings.Fields("limit protocol chat seed quantizer.weight_bits quantizer.activation_bits quantizer.kv_bits calibration.sequences calibration.tokens calibration.seed front.quantizer.weight_bits front.quantizer.activation_bits front.quantizer.kv_bits front.weight_bits front.group back.quantizer.weight_bits back.quantizer.activation_bits back.quantizer.kv_bits back.weight_bits back.group split_layer l_w max_tokens include_kv " +
-		"codec tau max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type lanes restore")
+		"codec tau max_activation_bits delta search stop_rule comparison lower_bound granularity above_type sparse_index scale_type clamp lanes restore")
 	if got := axisNames(); strings.Join(got, " ") != strings.Join(want, " ") {
 		t.Errorf("axes are %v, want %v", got, want)
 	}
@@ -80,6 +81,24 @@ func TestDefaultsAreAllowed(t *testing.T) {
 		for _, k := range keys {
 			walk(k.fields)
 			if k.def == nil || k.shape == path {
+				continue
+			}
+			if k.list {
+				n := &node{kind: listNode}
+				switch list := k.def.(type) {
+				case []int:
+					for _, v := range list {
+						n.items = append(n.items, &node{text: valueText(v), tag: "!!int"})
+					}
+				case []string:
+					for _, v := range list {
+						n.items = append(n.items, &node{text: v, tag: "!!str"})
+					}
+				}
+				r := new(reader)
+				if r.check(k, n, k.name); len(r.errs) > 0 || !reflect.DeepEqual(n.values(k), k.def) {
+					t.Errorf("default %v of key %s reads back as %v (%v)", k.def, k.name, n.values(k), r.errs)
+				}
 				continue
 			}
 			n := &node{text: valueText(k.def), tag: "!!str"}

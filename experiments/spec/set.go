@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -74,7 +75,7 @@ func (o *overrider) object(keys []*key, n *node, rest []string, where string) {
 	}
 	switch {
 	case k.shape == sweep:
-		o.sweep(child, rest)
+		o.sweep(child, rest, where)
 	case k.list:
 		o.list(k, child, rest, where)
 	default:
@@ -151,14 +152,14 @@ func (o *overrider) entry(n *node, rest []string, where string) (index, used int
 }
 
 // sweep sets an axis, whose name may hold a dot, or all of zip or exclude.
-func (o *overrider) sweep(n *node, rest []string) {
+func (o *overrider) sweep(n *node, rest []string, where string) {
 	if n.kind != mappingNode {
-		o.fault("sweep is "+n.describe(), "a mapping")
+		o.fault(where+" is "+n.describe(), "a mapping")
 		return
 	}
 	name := strings.Join(rest, ".")
-	if axisKey(name) == nil && name != "zip" && name != "exclude" {
-		o.r.unknownKey(o.scalarNode(name), axisNames("zip", "exclude"), "sweep")
+	if known := sweepNames(where); !slices.Contains(known, name) {
+		o.r.unknownKey(o.scalarNode(name), known, where)
 		return
 	}
 	n.put(o.scalarNode(name), o.value)

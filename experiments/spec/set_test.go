@@ -59,7 +59,7 @@ func TestSet(t *testing.T) {
 
 // TestSetFaults pins one message per override; an override beside a faulty file is reported after it.
 func TestSetFaults(t *testing.T) {
-	const all = "name, include, description, models, data, tasks, protocol, chat, seed, timing, methods, sweep, outputs"
+	const all = "name, include, description, models, data, tasks, protocol, chat, seed, timing, methods, sweep, outputs, server"
 	for set, want := range map[string]string{
 		"tau=3":                         `unknown key "tau", expected one of ` + all + ` (tau belongs in methods.boundary)`,
 		"sed=3":                         `unknown key "sed", expected "seed"`,
@@ -77,7 +77,7 @@ func TestSetFaults(t *testing.T) {
 		"models.b.pth=/x":               `unknown key "pth" in models.b, expected "path"`,
 		"tasks.wikitext2.block=3":       "tasks has more than one entry wikitext2, expected its number",
 		"methods.split.boundary.tau=no": `methods.boundary.tau is "no", expected a decimal number, 0 or more, {quantile: q} or {rms: m}`,
-		"methods.fp32.tau=1":            `unknown key "tau" in methods.fp32, expected one of name, preset, quantizer, calibration, front, back, split_layer, l_w, max_tokens, include_kv, boundary (tau belongs in methods.boundary)`,
+		"methods.fp32.tau=1":            `unknown key "tau" in methods.fp32, expected one of name, preset, quantizer, calibration, front, back, split_layer, l_w, max_tokens, include_kv, boundary, tasks, sweep (tau belongs in methods.boundary)`,
 		"outputs.0=x":                   "there are no outputs to set 0 in, expected outputs=[…]",
 		"include=x":                     "fragments cannot be overridden from here, expected the keys they hold",
 		"methods.split.split_layer=2":   "the sweep has an axis split_layer that replaces this, expected sweep.split_layer=[…]",

@@ -17,8 +17,10 @@ type Spec struct {
 	Seed        int
 	Timing      bool // store edge and cloud seconds per row
 	Methods     []Method
+	Scopes      []Scope // of each method, in their order; nil when none has one
 	Sweep       Sweep
 	Outputs     []string // tables and figures to make
+	Server      *Server  // modelled server; nil: none
 
 	modelsAt  []position // where each entry was written
 	methodsAt []written
@@ -120,6 +122,7 @@ type Boundary struct {
 	AboveType         string
 	SparseIndex       string
 	ScaleType         string
+	Clamp             float64 // upper limit of magnitudes before the codec; 0: none
 
 	// Of the codec split1 alone.
 	Lanes    int    // interleaved states of the coder; 0: chosen by size
@@ -165,6 +168,12 @@ func (t Tau) plain() any {
 type Sweep struct {
 	Groups  []Group // in written order; the last varies fastest
 	Exclude []Point
+}
+
+// A Scope is what one method does not share with the others.
+type Scope struct {
+	Tasks  []string // names of the tasks it is scored on; nil: all
+	Groups []Group  // axes of its own, in the place of those of the Sweep
 }
 
 // A Group is one axis, or several that advance together; all its axes have the same number of values.

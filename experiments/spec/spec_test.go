@@ -192,6 +192,17 @@ sweep: {codec: [literal, split1], tau: [5, {quantile: 0.999}, {rms: 3}], restore
 			"m/piqa/joint-bos/s l=3 tau=q0.999 Q=4 codec=split1 restore=center", "m/piqa/joint-bos/s l=3 tau=q0.999 Q=4 codec=split1 restore=centroid",
 			"m/piqa/joint-bos/s l=3 tau=3rms Q=4 codec=split1 restore=center", "m/piqa/joint-bos/s l=3 tau=3rms Q=4 codec=split1 restore=centroid",
 		}},
+		{"a clamp acts before every codec, and before none", small + `
+methods: [{name: s, split_layer: 3, boundary: {}}]
+sweep: {codec: [none, literal], clamp: [0, 100], tau: [1, 5], exclude: [{codec: literal, clamp: 0, tau: 1}, {codec: literal, clamp: 100, tau: 5}]}
+`, []string{
+			"m/piqa/joint-bos/s l=3 codec=none", "m/piqa/joint-bos/s l=3 codec=none clamp=100",
+			"m/piqa/joint-bos/s l=3 tau=5 Q=4 codec=literal clamp=0", "m/piqa/joint-bos/s l=3 tau=1 Q=4 codec=literal clamp=100",
+		}},
+		{"exclude knows what is not clamped", small + `
+methods: [{name: s, split_layer: 3, boundary: {codec: none}}]
+sweep: {clamp: [0, 5, 9], exclude: [{clamp: 0}, {clamp: 9}]}
+`, []string{"m/piqa/joint-bos/s l=3 clamp=5"}},
 		{"limit and seed", small + `
 methods: [{name: fp32}]
 sweep: {limit: [10, 0.5], seed: [1, 2]}
@@ -315,6 +326,18 @@ func TestCanonicalSplit1(t *testing.T) {
 	}
 }
 
+// TestCanonicalClamp pins the boundary of a cell that is clamped and not coded: knobs of codecs are not part of it.
+func TestCanonicalClamp(t *testing.T) {
+	s := mustParse(t, small+"methods: [{name: s, split_layer: 3, boundary: {codec: none, clamp: 2.5, tau: 7, search: fixed, max_activation_bits: 8}}]\n")
+	cells, err := s.Cells(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(cells[0].Canonical(nil)); !strings.Contains(got, `"boundary":{"clamp":2.5,"codec":"none"}`) {
+		t.Errorf("canonical form %s", got)
+	}
+}
+
 // TestCanonicalKnobs checks that each knob of a cell changes its key, and names do not.
 func TestCanonicalKnobs(t *testing.T) {
 	extra := map[string]string{DigestModel: "m", DigestTokenizer: "t", DigestData: "d"}
@@ -338,6 +361,7 @@ func TestCanonicalKnobs(t *testing.T) {
 		"methods.s.boundary.tau={quantile: 0.5}", "methods.s.boundary.tau={rms: 0.5}",
 		"methods.s.boundary={codec: split1}", "methods.s.boundary={codec: split1, lanes: 2}", "methods.s.boundary={codec: split1, tables: /t}",
 		"methods.s.boundary={codec: split1, tables: /t, restore: centroid}",
+		"methods.s.boundary.clamp=100", "methods.s.boundary={codec: none, clamp: 100}", "methods.s.boundary={codec: none, clamp: 10}", "methods.s.boundary={codec: split1, clamp: 100}",
 	} {
 		var sets []string
 		if strings.HasPrefix(set, "tasks.0=") {
@@ -351,7 +375,7 @@ func TestCanonicalKnobs(t *testing.T) {
 	}
 	for _, set := range []string{"name=other", "description=other", "models.m.name=other", "models.m.path=/other", "models.m.tokenizer=/other",
 		"tasks.piqa.path=/other", "tasks.piqa.labels=/other", "data=/other", "methods.s.name=other", "outputs=[bytes_vs_tokens]", "methods.s.boundary={}",
-		"methods.s.boundary.lanes=2", "methods.s.boundary.tables=/t", "methods.s.boundary={restore: centroid, kv_tables: /t}"} {
+		"methods.s.boundary.clamp=0", "methods.s.boundary.lanes=2", "methods.s.boundary.tables=/t", "methods.s.boundary={restore: centroid, kv_tables: /t}"} {
 		if k := key(set); seen[k] != "the plain spec" {
 			t.Errorf("%s changes the key", set)
 		}
@@ -373,6 +397,7 @@ methods:
   - {name: s, front: *w, back: {<<: *w, weight_bits: 8}, boundary: {codec: packed, tau: 1e-7, delta: 1e21}}
   - {name: t, split_layer: 2, max_tokens: 3, boundary: {codec: split1, tau: {rms: 2.5}, lanes: 8, restore: centroid, tables: "${SHARED}/t", kv_tables: k.tables}}
   - {name: off, split_layer: 1, include_kv: false, max_tokens: 5}
+  - {name: limited, split_layer: 1, boundary: {codec: none, clamp: 2.5}}
 sweep:
   split_layer: [3, 1]
   zip: [{tau: [.5, 5, .5], max_activation_bits: [2, 3, 4]}, {limit: [0, 0.5], seed: [1, 2]}]

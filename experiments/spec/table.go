@@ -50,18 +50,19 @@ type key struct {
 	high     float64  // largest; 0: no limit
 	ints     []int    // the only integers allowed, if any
 	choices  []string // of a choice
-	def      any      // int, float64, string, bool, Limit or Tau; nil: none
+	def      any      // int, float64, string, bool, Limit, Tau, []int or []string; nil: none
 
-	axis   string // name in sweep; empty: cannot be swept
-	mark   string // in Cell.Label; empty: axis
-	always bool   // shown in every label
-	digest string // the entry of extra that stands for this key in Cell.Canonical
-	late   bool   // came after the first recorded specs, in which its default was meant: written only otherwise
-	silent bool   // never part of Cell.Canonical: a display name
+	axis    string // name in sweep; empty: cannot be swept
+	mark    string // in Cell.Label; empty: axis
+	always  bool   // shown in every label
+	digest  string // the entry of extra that stands for this key in Cell.Canonical
+	late    bool   // came after the first recorded specs, in which its default was meant: written only otherwise
+	unkeyed bool   // of a late key: came after recorded cells in which it would have acted, so that Cell.Canonical has it only where it is not the default
+	silent  bool   // never part of Cell.Canonical: a display name
 
 	needs need
 	when  func(c *Cell) bool // whether the knob can act at this point; nil: always
-	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool, *Limit or *Tau
+	ref   func(c *Cell) any  // its place: *int, *float64, *string, *bool, *Limit, *Tau, *[]int or *[]string
 
 	unit   string
 	symbol string
@@ -84,7 +85,10 @@ const (
 
 func searching(c *Cell) bool { return quantising(c) && c.Method.Boundary.Search == "tabq" }
 
-func quantising(c *Cell) bool { return c.Method.Boundary.Codec != "raw16" }
+func quantising(c *Cell) bool { return messages(c) && c.Method.Boundary.Codec != "raw16" }
+
+// messages says whether rows cross as messages, and not as they are.
+func messages(c *Cell) bool { return c.Method.Boundary.Codec != "none" }
 
 // split1 is the codec with static tables; the keys for them act only there.
 func split1(c *Cell) bool { return c.Method.Boundary.Codec == "split1" }
@@ -163,13 +167,15 @@ var table = []*key{
 	{name: "timing", shape: boolean, def: false,
 		ref: func(c *Cell) any { return &c.Timing },
 		doc: "Store edge and cloud seconds with each row. Rows then differ between runs."},
-	{name: "methods", shape: object, list: true, required: true, fields: methodKeys,
+	{name: "methods", shape: object, list: true, required: true, fields: append(slices.Clone(methodKeys), scopeKeys...),
 		doc: "Ways to run the models. A method with only a name runs the checkpoint as it is. One with front, back or l_w quantises weights. One with split_layer, boundary, max_tokens or include_kv is a split method and takes its split layer from itself or from the sweep."},
 	{name: "sweep", shape: sweep,
 		doc: "Axes and their values; the points are the cross product, the last axis varying fastest. An axis replaces the value in a method and touches only methods it has a meaning for; points that become equal are run once."},
 	{name: "outputs", shape: choice, list: true, empty: true,
-		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram", "method_bars", "method_pareto"},
-		doc:     "Figures to make: accuracy against the split layer, bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b), methods side by side (Table 3), and methods against the bits that a weight takes."},
+		choices: []string{"accuracy_vs_layer", "perplexity_vs_layer", "accuracy_vs_clamp", "bytes_vs_tokens", "share_vs_threshold", "activation_histogram", "method_bars", "method_pareto", "server_time_vs_devices", "server_tokens_vs_limit"},
+		doc:     "Figures to make: accuracy against the split layer, the primary metric against the limit of magnitudes (Fig. 4a), bytes per token against W-bar (Fig. 6), shares above and below against the threshold (Fig. 7), magnitudes of the boundary tensor (Fig. 4b), methods side by side (Table 3), methods against the bits that a weight takes, and of the modelled server its time against the devices and its tokens against W-bar (Fig. 5)."},
+	{name: "server", shape: object, silent: true, fields: serverKeys,
+		doc: "Modelled server that many devices share (Fig. 5): continuous and static batching by the times of memory and arithmetic, for the dimensions of each model of the spec in 16 bits. Its tables and figures are marked as modelled."},
 }
 
 // bitWidths are the widths of a baseline's parts.
@@ -215,6 +221,14 @@ func weightKeys(axis, mark string, plain, quantized need, ref func(c *Cell) *Wei
 			ref:  func(c *Cell) any { return &ref(c).Group },
 			doc:  "Inputs of an output channel that share one scale and zero point."},
 	}
+}
+
+// scopeKeys say where a method of an experiment is run; a method on its own has none.
+var scopeKeys = []*key{
+	{name: "tasks", shape: name, list: true,
+		doc: "Names of the tasks that this method is scored on; all of them if it is not given."},
+	{name: "sweep", shape: sweep,
+		doc: "Axes of this method alone: each takes the place of the axis of that name in the experiment's sweep."},
 }
 
 var methodKeys = []*key{
@@ -328,6 +342,10 @@ var boundaryKeys = []*key{
 	{name: "scale_type", shape: choice, choices: []string{"float16", "float32"}, def: "float16", axis: "scale_type", needs: boundaryMethod, when: quantising,
 		ref: func(c *Cell) any { return &c.Method.Boundary.ScaleType },
 		doc: "Type of a row's scale; it is rounded to this type before it is used."},
+	{name: "clamp", shape: number, high: 1e9, def: 0.0, axis: "clamp", late: true, unkeyed: true, needs: boundaryMethod,
+		shown: "0 = none",
+		ref:   func(c *Cell) any { return &c.Method.Boundary.Clamp },
+		doc:   "Upper limit of magnitudes: values of the boundary tensor beyond it are set to it before the codec, none included (Fig. 4a). Keys and values are not limited."},
 	{name: "lanes", shape: integer, ints: []int{0, 1, 2, 4, 8, 16, 32, 64, 96}, def: 0, axis: "lanes", late: true, needs: boundaryMethod, when: split1,
 		shown: "0 = chosen by size",
 		ref:   func(c *Cell) any { return &c.Method.Boundary.Lanes },
@@ -424,6 +442,10 @@ func (k *key) load(c *Cell) any {
 		return *p
 	case *Tau:
 		return *p
+	case *[]int:
+		return *p
+	case *[]string:
+		return *p
 	}
 	panic("spec: the table gives key " + k.name + " a place of an unknown type")
 }
@@ -443,5 +465,9 @@ func (k *key) store(c *Cell, v any) {
 		*p, _ = v.(Limit)
 	case *Tau:
 		*p, _ = v.(Tau)
+	case *[]int:
+		*p, _ = v.([]int)
+	case *[]string:
+		*p, _ = v.([]string)
 	}
 }

@@ -32,19 +32,27 @@ func (s *Spec) YAML() []byte {
 	put(root, "seed", scalar(s.Seed))
 	put(root, "timing", scalar(s.Timing))
 	methods := &yaml.Node{Kind: yaml.SequenceNode}
-	for _, m := range s.Methods {
-		methods.Content = append(methods.Content, entry(methodKeys, &Cell{Method: m}))
+	for i, m := range s.Methods {
+		n := entry(methodKeys, &Cell{Method: m})
+		if i < len(s.Scopes) {
+			if own := s.Scopes[i]; own.Tasks != nil {
+				put(n, "tasks", sequence(own.Tasks))
+			}
+			if own := s.Scopes[i]; own.Groups != nil {
+				put(n, "sweep", Sweep{Groups: own.Groups}.node())
+			}
+		}
+		methods.Content = append(methods.Content, n)
 	}
 	put(root, "methods", methods)
 	if len(s.Sweep.Groups)+len(s.Sweep.Exclude) > 0 {
-		put(root, "sweep", s.sweepNode())
+		put(root, "sweep", s.Sweep.node())
 	}
 	if len(s.Outputs) > 0 {
-		outputs := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-		for _, o := range s.Outputs {
-			outputs.Content = append(outputs.Content, scalar(o))
-		}
-		put(root, "outputs", outputs)
+		put(root, "outputs", sequence(s.Outputs))
+	}
+	if s.Server != nil {
+		put(root, "server", serverNode(s.Server))
 	}
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
@@ -62,7 +70,7 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 	for _, k := range keys {
 		switch {
-		case !k.suits(&c.Method):
+		case !k.suits(&c.Method), k.ref == nil && k.shape != object:
 		case k.ref == nil:
 			if k.name == "boundary" && c.Method.Boundary == nil {
 				continue
@@ -82,10 +90,10 @@ func entry(keys []*key, c *Cell) *yaml.Node {
 	return n
 }
 
-func (s *Spec) sweepNode() *yaml.Node {
+func (s Sweep) node() *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode}
 	var zip *yaml.Node
-	for _, g := range s.Sweep.Groups {
+	for _, g := range s.Groups {
 		into := n
 		if len(g) > 1 {
 			if zip == nil {
@@ -103,9 +111,9 @@ func (s *Spec) sweepNode() *yaml.Node {
 			put(into, a.Name, values)
 		}
 	}
-	if len(s.Sweep.Exclude) > 0 {
+	if len(s.Exclude) > 0 {
 		exclude := &yaml.Node{Kind: yaml.SequenceNode}
-		for _, p := range s.Sweep.Exclude {
+		for _, p := range s.Exclude {
 			point := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 			for _, e := range p {
 				put(point, e.Name, scalar(e.Value))
@@ -121,12 +129,27 @@ func put(mapping *yaml.Node, name string, v *yaml.Node) {
 	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}, v)
 }
 
+// sequence writes a list in one line.
+func sequence[T any](list []T) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for _, v := range list {
+		n.Content = append(n.Content, scalar(v))
+	}
+	return n
+}
+
 // scalar writes a value, a threshold in another unit as a mapping. Strings that YAML could take for something else, or would fold, are quoted.
 func scalar(v any) *yaml.Node {
 	if t, ok := v.(Tau); ok && t.By != TauValue {
 		n := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
 		put(n, t.By, scalar(t.Value))
 		return n
+	}
+	switch list := v.(type) {
+	case []int:
+		return sequence(list)
+	case []string:
+		return sequence(list)
 	}
 	n := &yaml.Node{Kind: yaml.ScalarNode, Value: valueText(v)}
 	if _, ok := v.(string); ok {

@@ -220,8 +220,7 @@ func (u *run) measure(ctx context.Context, types []weightType) error {
 				continue
 			}
 			u.measureLimits()
-			freeMemory()
-			resetPeakMemory()
+			RestartPeakMemory()
 			o.step("%s %s, %d threads: model", s.Name, w.name, threads)
 			m, err := buildModel(u.backend, s, w, o.Group)
 			if err != nil {
@@ -528,9 +527,9 @@ func (u *run) passes(ctx context.Context, m *testModel, w weightType) error {
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", m.shape.Name, w.name, err)
 		}
-		u.later = append(u.later, u.passRow(m.shape, w, p, samples, m.total, peakMemory()))
+		u.later = append(u.later, u.passRow(m.shape, w, p, samples, m.total, PeakMemory()))
 	}
-	shape, total, peak := m.shape, m.total, peakMemory()
+	shape, total, peak := m.shape, m.total, PeakMemory()
 	u.later = append(u.later, func() {
 		b := u.base(u.tables.pass.Name, shape, w)
 		u.add(b, "weights", "bytes", float64(total))
@@ -634,7 +633,7 @@ func (u *run) hellaswag(ctx context.Context, m *testModel, w weightType) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", m.shape.Name, w.name, err)
 	}
-	shape, count, peak := m.shape, len(documents), peakMemory()
+	shape, count, peak := m.shape, len(documents), PeakMemory()
 	u.later = append(u.later, func() {
 		times, rate := samples[0].Time(1), samples[0].Rate(1)
 		floor := flops / u.limits.Flops

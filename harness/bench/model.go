@@ -304,7 +304,15 @@ func freeMemory() {
 	debug.FreeOSMemory()
 }
 
-// resetPeakMemory makes peakMemory count from now on, where Linux allows it.
+// RestartPeakMemory gives back what is not in use, makes PeakMemory count from
+// now on, where Linux allows it, and returns the memory that is resident now in
+// bytes, 0 where the system does not say.
+func RestartPeakMemory() int64 {
+	freeMemory()
+	resetPeakMemory()
+	return statusBytes("VmRSS:")
+}
+
 func resetPeakMemory() {
 	if f, err := os.OpenFile("/proc/self/clear_refs", os.O_WRONLY, 0); err == nil {
 		f.WriteString("5")
@@ -312,15 +320,18 @@ func resetPeakMemory() {
 	}
 }
 
-// peakMemory is the largest resident memory of the process since
-// resetPeakMemory in bytes; 0 where the system does not say.
-func peakMemory() int64 {
+// PeakMemory is the largest resident memory of the process since
+// RestartPeakMemory in bytes; 0 where the system does not say.
+func PeakMemory() int64 { return statusBytes("VmHWM:") }
+
+// statusBytes reads a line of the process's status.
+func statusBytes(line string) int64 {
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+	for text := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(text, line); ok {
 			kib, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
 			if err == nil {
 				return kib << 10

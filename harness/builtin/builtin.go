@@ -1,6 +1,8 @@
-// Package builtin makes the models and data that need no download: small,
-// random, and labelled so. They show that the program works end to end; they
-// say nothing about accuracy.
+// Package builtin holds the model and the data that need no download. small is a
+// model trained on the text of package tasks/world by the training file beside its
+// weights; small-rotated computes the same in another basis; world and its other
+// splits are written by that package. random-tiny and toy are small, random, and
+// labelled so: they show that the program works, and say nothing about accuracy.
 package builtin
 
 import (
@@ -15,26 +17,42 @@ import (
 	"strings"
 
 	"splitbench/models/checkpoint"
+	"splitbench/tasks/world"
 )
 
 // Prefix marks a path as one of this package.
 const Prefix = "builtin:"
 
-// version changes whenever the bytes made here change.
-const version = "1"
+// version changes whenever the bytes made by code change. Those of the embedded
+// files are part of their folder's name by themselves.
+const version = "2"
+
+// maker makes one of what can be asked for.
+type maker struct {
+	name, about string
+	digest      func() string // of what the bytes come from, beside version; nil: nothing
+	make        func(dir string) error
+}
 
 // makers is the table of what can be asked for.
-var makers = []struct {
-	name, about string
-	make        func(dir string) error
-}{
-	{"random-tiny", "Llama of 8 layers, width 64, RANDOM weights and a character tokenizer: accuracy is chance", makeModel},
-	{"toy", "question pairs and a text made by a seeded generator, for piqa and wikitext2", makeTasks},
+func makers() []maker {
+	return []maker{
+		{"small", smallAbout, smallDigest, makeSmall},
+		{"small-rotated", "the same function as small in another basis of the residual stream, where its energy lies in few channels: a LABELLED VARIANT, not a model of its own", smallDigest, makeRotated},
+		{"world", "the six question sets, a WikiText-like and a C4-like text of the small world, in the layout of the real ones: the test split", nil, makeWorld(world.Test, world.Options{})},
+		{"world-validation", "the validation split of the small world, of other facts", nil, makeWorld(world.Validation, world.Options{})},
+		{"world-train", "the train split of the small world, of other facts again: what small learned from", nil, makeWorld(world.Train, worldTrain)},
+		{"random-tiny", "Llama of 8 layers, width 64, RANDOM weights and a character tokenizer: accuracy is chance", nil, makeModel},
+		{"toy", "question pairs and a text made by a seeded generator, for piqa and wikitext2", nil, makeTasks},
+	}
 }
+
+// worldTrain is the extent of the train split.
+var worldTrain = world.Options{Questions: 40000, Documents: 20000, Articles: 10000}
 
 // Names lists what Resolve knows, with one line about each.
 func Names() (names, about []string) {
-	for _, m := range makers {
+	for _, m := range makers() {
 		names = append(names, Prefix+m.name)
 		about = append(about, m.about)
 	}
@@ -48,7 +66,7 @@ func Resolve(path string) (string, error) {
 	if !ok {
 		return path, nil
 	}
-	for _, m := range makers {
+	for _, m := range makers() {
 		if m.name != name {
 			continue
 		}
@@ -58,6 +76,9 @@ func Resolve(path string) (string, error) {
 		}
 		base = filepath.Join(base, "splitbench", "builtin-"+version)
 		dir := filepath.Join(base, name)
+		if m.digest != nil {
+			dir += "-" + m.digest()
+		}
 		if _, err := os.Stat(dir); err == nil {
 			return dir, nil
 		}

@@ -17,7 +17,9 @@ import (
 
 	"splitbench/compress"
 	"splitbench/harness/bench"
+	"splitbench/harness/exec"
 	"splitbench/harness/runner"
+	"splitbench/models/checkpoint"
 	"splitbench/results"
 	"splitbench/tasks"
 )
@@ -25,15 +27,16 @@ import (
 func newBench(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench VERB",
-		Short: "Measure codecs and CPU kernels against rivals and the machine's limits",
+		Short: "Measure codecs, CPU kernels and quantization against rivals and the machine's limits",
 		Long: `Contestants are measured in turn, round by round, so that what disturbs the machine
 disturbs rivals alike; ratios are taken round by round. Figures are medians.`,
 		Example: `  splitbench bench codec --input hidden.safetensors:0.hidden.3 --rival huff0
-  splitbench bench cpu --preset 15M --threads 1,2`,
+  splitbench bench cpu --preset 15M --threads 1,2
+  splitbench bench quantize --preset 1.1B`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newBenchCodec(s), newBenchCPU(s))
+	c.AddCommand(newBenchCodec(s), newBenchCPU(s), newBenchQuantize(s))
 	return c
 }
 
@@ -459,6 +462,81 @@ becomes the number of threads.`,
 	fl.StringVar(&tokenizerPath, "tokenizer", "", "tokenizer for HellaSwag (default: found in the data folder)")
 	fl.IntVar(&documents, "documents", 400, "documents of HellaSwag")
 	fl.IntVar(&o.HellaSwag.Rounds, "hellaswag-rounds", 1, "measurements of HellaSwag")
+	return c
+}
+
+func newBenchQuantize(s streams) *cobra.Command {
+	var f benchFlags
+	var shape shapeFlags
+	var model string
+	var group, outliers int
+	o := bench.QuantizeOptions{Layers: 1}
+	c := &cobra.Command{
+		Use:   "quantize [--preset 1.1B] [--model DIR]",
+		Short: "Quantization: GPTQ on a layer against the machine's peak, methods on a model",
+		Long: `Quantizes one layer of random weights by GPTQ, calibrated with random tokens on
+correlated embeddings: seconds of each part (Hessians, their factors, linear maps,
+passes of the calibration set), its operations, and its share of the floor that the
+measured peak of this machine sets; peak memory beyond embeddings and calibration rows.
+
+With --model it also quantizes that model by every method and prints times and peak
+memory. The tokens are random: times do not depend on them.`,
+		Example: `  splitbench bench quantize --preset 1.1B
+  splitbench bench quantize --preset 110M --model DIR --sequences 32 --tokens 256`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			timing, err := f.timing()
+			if err != nil {
+				return err
+			}
+			shapes, err := shape.shapes(cmd)
+			if err != nil {
+				return err
+			}
+			if len(shapes) > 1 {
+				return usagef("--preset names %d sizes, expected one", len(shapes))
+			}
+			if err := errors.Join(within("sequences", o.Sequences, 1, 1<<16), within("tokens", o.Tokens, 1, 4096), within("bits", o.Bits, 2, 8), within("group", o.Group, 0, 1<<16),
+				within("model-group", group, 0, 1<<16), within("outliers", outliers, 1, 1<<16), within("threads", o.Threads, 0, 4096), checkKernel(o.Kernel)); err != nil {
+				return err
+			}
+			o.Shape, o.Rounds, o.Step = shapes[0], timing.Rounds, s.step
+			o.Peak = 10 * max(timing.Least, time.Millisecond)
+			if model != "" {
+				path, err := exec.Locate(model)
+				if err != nil {
+					return usageError{err}
+				}
+				if o.Model, err = checkpoint.Open(path); err != nil {
+					return err
+				}
+				defer o.Model.Close()
+				if n := o.Model.Config.MaxPositions; o.Tokens > n {
+					return usagef("--tokens %d, the model has %d positions", o.Tokens, n)
+				}
+				o.ModelName, o.Methods = model, bench.QuantizeMethods(group, outliers)
+			}
+			r, err := bench.Quantize(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return f.write(s, r)
+		},
+	}
+	f.add(c, 1)
+	shape.add(c)
+	fl := c.Flags()
+	fl.Lookup("preset").DefValue = "1.1B"
+	shape.presets = []string{"1.1B"}
+	fl.StringVar(&model, "model", "", "model to quantize by all methods: Hugging Face folder, ORG/NAME[@REVISION] in the hub cache, or builtin:NAME")
+	fl.IntVar(&o.Sequences, "sequences", 2, "calibration sequences")
+	fl.IntVar(&o.Tokens, "tokens", 2048, "tokens of each")
+	fl.IntVar(&o.Bits, "bits", 4, "bits of GPTQ's weights on the layer")
+	fl.IntVar(&o.Group, "group", 0, "columns that share a scale on the layer; 0 = a row")
+	fl.IntVar(&group, "model-group", 32, "the same for the methods on --model that have groups")
+	fl.IntVar(&outliers, "outliers", 16, "outlier columns, and the group, of Atom on --model")
+	fl.IntVar(&o.Threads, "threads", 0, "threads (default: all cores)")
+	fl.StringVar(&o.Kernel, "kernel", "", "CPU kernel: avx512, avx2, neon or go (default: the fastest)")
 	return c
 }
 

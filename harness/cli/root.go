@@ -104,7 +104,7 @@ Exit codes: 0 done, 1 the run failed, 2 the command line or the spec is wrong.`,
 // verbs is the table of the program's verbs, in the order of the help text.
 var verbs = []func(streams) *cobra.Command{
 	newRun, newValidate, newPlan, newShow, newFigures, newCompare, newExplain, newList,
-	newFetch, newScore, newGenerate, newTokenize, newDump, newQuantize, newCodec, newBench, newSchema, newVersion,
+	newFetch, newScore, newGenerate, newTokenize, newDump, newMagnitudes, newQuantize, newRotate, newTrain, newCodec, newBench, newSchema, newVersion,
 }
 
 func unknownVerb(args []string) error {

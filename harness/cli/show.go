@@ -71,7 +71,11 @@ func newShow(s streams) *cobra.Command {
 			if len(cells) == 0 {
 				return fmt.Errorf("%s: no cell is done yet (%d are planned)", args[0], len(r.Manifest().Cells))
 			}
-			for i, t := range results.Tables(cells) {
+			tables, err := runner.Tables(r, cells)
+			if err != nil {
+				return err
+			}
+			for i, t := range tables {
 				if !long && i > 0 {
 					break
 				}

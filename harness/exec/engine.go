@@ -47,7 +47,10 @@ type Method struct {
 	Codec compress.Codec // what the boundary tensor goes through; nil = sent exactly, without a message
 	// KVCodec, of split1, sends the keys and values of all layers in one message;
 	// nil = a message of Codec for each tensor.
-	KVCodec   *compress.KVCodec
+	KVCodec *compress.KVCodec
+	// Clamp is the largest magnitude of a value of the boundary tensor: what lies
+	// beyond is set to it on its way to the codec; 0 = no limit.
+	Clamp     float32
 	MaxTokens int  // W-bar: rows that the edge serves; 0 = all
 	IncludeKV bool // I_kv: when the edge stops before the end, its keys and values are sent (through KVCodec or Codec), else the cloud recomputes them from the token ids
 }
@@ -333,6 +336,9 @@ func (e *Engine) NewSession(m Method) (*Session, error) {
 	}
 	if m.SplitLayer == 0 && m.Codec != nil {
 		return nil, fmt.Errorf("a boundary codec needs a split_layer")
+	}
+	if !(m.Clamp >= 0) || m.Clamp > 0 && m.SplitLayer == 0 {
+		return nil, fmt.Errorf("clamp %v: expected 0 (none), or a positive number with a split_layer", m.Clamp)
 	}
 	if m.SplitLayer == 0 && m.Cloud != "" {
 		return nil, fmt.Errorf("a quantizer of the cloud's model needs a split_layer")

@@ -431,6 +431,9 @@ func TestBadMethods(t *testing.T) {
 		{Method{SplitLayer: 1, WeightLayer: 10}, "l_w 10"},
 		{Method{SplitLayer: 1, MaxTokens: -1}, "max_tokens -1"},
 		{Method{Codec: codec(t, "packed", nil)}, "needs a split_layer"},
+		{Method{SplitLayer: 1, Clamp: -1}, "clamp -1"},
+		{Method{SplitLayer: 1, Clamp: float32(math.NaN())}, "clamp NaN"},
+		{Method{Clamp: 1}, "clamp 1: expected 0 (none), or a positive number with a split_layer"},
 		{Method{SplitLayer: 2, WeightLayer: 2, Front: Weights{Bits: 4, Group: 4096}}, "group"},
 	} {
 		if _, err := l.Engine.NewSession(c.m); err == nil || !strings.Contains(err.Error(), c.want) {

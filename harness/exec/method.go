@@ -3,6 +3,7 @@ package exec
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 
 	"splitbench/compress"
@@ -59,6 +60,11 @@ func QuantizerName(q spec.Quantizer, c spec.Calibration) string {
 func FromSpec(m spec.Method, c checkpoint.Config, t Tables) (Method, error) {
 	out := Precision(m, c.Layers)
 	b := m.Boundary
+	if b != nil {
+		if out.Clamp = float32(b.Clamp); b.Clamp > 0 && out.Clamp == 0 {
+			return Method{}, fmt.Errorf("clamp %v: expected 0 (none), or at least %v", b.Clamp, math.SmallestNonzeroFloat32)
+		}
+	}
 	if b == nil || b.Codec == CodecNone {
 		return out, nil
 	}
@@ -117,6 +123,9 @@ func OutcomeKey(m spec.Method, layers, longest int, t Tables) string {
 		r.IncludeKV = false
 	}
 	fmt.Fprintf(&b, "l=%d W=%d kv=%v", r.SplitLayer, r.MaxTokens, r.IncludeKV)
+	if m.Boundary != nil && m.Boundary.Clamp > 0 {
+		fmt.Fprintf(&b, " clamp=%v", float32(m.Boundary.Clamp))
+	}
 	if coded {
 		o := compress.Options{}
 		if m.Boundary.Codec != "raw16" {

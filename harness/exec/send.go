@@ -33,12 +33,13 @@ type family struct {
 type coder struct {
 	msg       []byte
 	before    []float32 // rows of a message whose parts lie apart
+	clamped   []float32 // rows of a message with their magnitudes limited
 	histogram compress.Histogram
 	bytes     []byte // float32 values on their way to a digest
 }
 
-// send moves the boundary rows of all texts through the codec, one message for
-// each text, and the keys and values of those that leave the edge. digest asks
+// send moves the boundary rows of all texts through clamp and codec, one message
+// for each text, and the keys and values of those that leave the edge. digest asks
 // for the families' digests. The result does not depend on the number of
 // goroutines.
 func (s *Session) send(fams []*family, histogram *compress.Histogram, digest bool) error {
@@ -54,7 +55,10 @@ func (s *Session) send(fams []*family, histogram *compress.Histogram, digest boo
 		}
 	}
 	outs, kvOuts := make([][]float32, len(fams)), make([][]float32, len(fams))
-	if s.method.Codec != nil {
+	if s.method.Codec == nil {
+		kv = 0 // they cross as they are
+	}
+	if s.changesHidden() {
 		s.back, s.kvOut = grow(s.back, values), grow(s.kvOut, kv)
 		back, kvOut := s.back, s.kvOut
 		for i, f := range fams {
@@ -63,7 +67,7 @@ func (s *Session) send(fams []*family, histogram *compress.Histogram, digest boo
 				back = back[g.messageRows()*width:]
 			}
 			for _, g := range f.segments() {
-				kvOut = kvOut[s.kvSize(g):]
+				kvOut = kvOut[min(kv, s.kvSize(g)):]
 			}
 		}
 	}
@@ -151,8 +155,30 @@ func (g *segment) message(buf *[]float32) []float32 {
 	return *buf
 }
 
-// sendFamily encodes and decodes the messages of one family; out and kvOut
-// have room for what is decoded.
+// changesHidden says whether the cloud gets boundary rows other than the edge's.
+func (s *Session) changesHidden() bool { return s.method.Codec != nil || s.method.Clamp > 0 }
+
+// clamp returns the rows with their magnitudes limited, in the coder's memory;
+// NaN stays.
+func (c *coder) clamp(m compress.Matrix, limit float32) compress.Matrix {
+	if limit == 0 {
+		return m
+	}
+	c.clamped = append(c.clamped[:0], m.Data...)
+	for i, v := range c.clamped {
+		switch {
+		case v > limit:
+			c.clamped[i] = limit
+		case v < -limit:
+			c.clamped[i] = -limit
+		}
+	}
+	m.Data = c.clamped
+	return m
+}
+
+// sendFamily limits the magnitudes of one family's messages, encodes and decodes
+// them; out and kvOut have room for what is decoded.
 func (s *Session) sendFamily(c *coder, f *family, out, kvOut []float32) error {
 	codec, p := s.method.Codec, f.prefix
 	shared := 0 // values of the prefix in the message of a leaf
@@ -161,7 +187,7 @@ func (s *Session) sendFamily(c *coder, f *family, out, kvOut []float32) error {
 	}
 	for i, g := range f.senders() {
 		g.payload.Tokens += g.messageRows()
-		if codec == nil {
+		if !s.changesHidden() {
 			g.after = g.before
 			if shared > 0 && i == 0 {
 				p.after = p.before
@@ -174,11 +200,17 @@ func (s *Session) sendFamily(c *coder, f *family, out, kvOut []float32) error {
 			continue
 		}
 		n := len(before.Data)
-		restored, parts, err := s.transmit(c, out[:n:n], before)
-		if err != nil {
-			return fmt.Errorf("boundary tensor at layer %d: %w", s.method.SplitLayer, err)
+		restored, limited := out[:n:n], c.clamp(before, s.method.Clamp)
+		if codec == nil {
+			copy(restored, limited.Data)
+		} else {
+			var parts compress.Parts
+			var err error
+			if restored, parts, err = s.transmit(c, restored, limited); err != nil {
+				return fmt.Errorf("boundary tensor at layer %d: %w", s.method.SplitLayer, err)
+			}
+			g.payload.Hidden.Add(parts)
 		}
-		g.payload.Hidden.Add(parts)
 		out = out[n:]
 		g.after = restored[shared:]
 		switch {

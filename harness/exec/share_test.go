@@ -77,6 +77,11 @@ func sharingMethods(t *testing.T, layers int) map[string]Method {
 			}
 		}
 	}
+	for name, c := range map[string]compress.Codec{"none": nil, "literal": codecs["literal"], "tensor": codecs["tensor"]} {
+		for _, w := range []int{0, 16} {
+			out[fmt.Sprintf("clamped %s W=%d", name, w)] = Method{SplitLayer: split, WeightLayer: split, Front: q4, Codec: c, MaxTokens: w, IncludeKV: true, Clamp: .4}
+		}
+	}
 	out["all layers"] = Method{SplitLayer: layers, WeightLayer: 1, Front: q4, Back: q8, Codec: codecs["literal"]}
 	return out
 }
@@ -110,21 +115,31 @@ func sameAnswers(t *testing.T, what string, have, want []Answer) {
 	}
 }
 
-// sharedModel opens a model of the golden data.
-func sharedModel(t *testing.T, name string) *Loaded {
+// sharedPath returns a path below the shared data folder, or skips the test
+// without it.
+func sharedPath(t *testing.T, parts ...string) string {
 	t.Helper()
 	root := os.Getenv("SPLITBENCH_SHARED")
 	if root == "" {
 		root = filepath.Join("..", "..", "..", "shared")
 	}
-	path := filepath.Join(root, "golden", "models", name)
+	path := filepath.Join(append([]string{root}, parts...)...)
 	if _, err := os.Stat(path); err != nil {
 		if os.Getenv("SPLITBENCH_REQUIRE_SHARED") == "1" {
 			t.Fatal(err)
 		}
 		t.Skipf("shared data missing (set SPLITBENCH_SHARED): %v", err)
 	}
-	l, err := Open(Source{Path: path})
+	return path
+}
+
+// sharedModel opens a model of the golden data.
+func sharedModel(t *testing.T, name string) *Loaded { return openShared(t, "golden", "models", name) }
+
+// openShared opens a model of the shared data.
+func openShared(t *testing.T, parts ...string) *Loaded {
+	t.Helper()
+	l, err := Open(Source{Path: sharedPath(t, parts...)})
 	if err != nil {
 		t.Fatal(err)
 	}

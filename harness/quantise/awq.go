@@ -75,7 +75,7 @@ func (s *scaleSearch) trial(i int, scales []float32) (backend.Weight, error) {
 // applies them: to the norms, to the rows of v where they match the inputs of o
 // one to one, and to the rows of up.
 func (s *scaleSearch) scale(stats [4]*quantize.Statistics) (loss float64, err error) {
-	v, o := &s.b.Linears[value], &s.b.Linears[output]
+	v, o := &s.b.Linears[decoder.ValueMap], &s.b.Linears[decoder.OutputMap]
 	var found [4][]float32
 	for input, outputs := range [4]func(w []backend.Weight) ([]float32, error){s.attention, s.linear(1), s.mlp, s.linear(3)} {
 		if input == 1 && (v.Out != o.Out || v.In != o.In) {
@@ -123,9 +123,9 @@ func (s *scaleSearch) scale(stats [4]*quantize.Statistics) (loss float64, err er
 		case 0, 2:
 			quantize.ScaleColumns(s.b.Norms[input/2], scales, true)
 		default:
-			before := &s.b.Linears[value]
+			before := &s.b.Linears[decoder.ValueMap]
 			if input == 3 {
-				before = &s.b.Linears[up]
+				before = &s.b.Linears[decoder.UpMap]
 			}
 			quantize.ScaleRows(before.Values, scales, true)
 			if before.Bias != nil {
@@ -240,7 +240,7 @@ func (s *scaleSearch) mlp(w []backend.Weight) (all []float32, err error) {
 
 // clip clamps the weights of all but q and k to the ranges of AWQ's search.
 func (s *scaleSearch) clip() error {
-	for i := value; i < linears; i++ {
+	for i := decoder.ValueMap; i < decoder.LinearMaps; i++ {
 		l := &s.b.Linears[i]
 		x := s.features[inputOf[i]]
 		limits, err := quantize.DefaultAWQClip.Search(l.Values, l.Out, l.In, x, len(x)/l.In, s.q)

@@ -14,7 +14,7 @@ import (
 type Linear struct {
 	Out, In int
 	// Values are the numbers that it multiplies by, (Out, In) by rows; quantized
-	// ones are those of Body and Outlier.
+	// ones are those of Body and Outlier. A sink gets them filled in.
 	Values []float32
 	// Body holds the integers, of all columns but the outliers; nil when the
 	// weight is not quantized. Outlier holds those of the outliers; nil without,
@@ -23,54 +23,46 @@ type Linear struct {
 	Bias          []float32 // nil without
 }
 
+// forget drops the values that settle makes again of the integers.
+func (l *Linear) forget() {
+	if l.Body != nil && (l.Outlier != nil || l.Body.Cols == l.In) {
+		l.Values = nil
+	}
+}
+
 // settle makes Values what the integers stand for.
 func (l *Linear) settle() error {
 	if l.Body == nil {
 		return nil
+	}
+	if l.Values == nil {
+		l.Values = make([]float32, l.Out*l.In)
 	}
 	offset := 0
 	for _, t := range []*quantize.Tensor{l.Body, l.Outlier} {
 		if t == nil {
 			continue
 		}
-		v := make([]float32, t.Rows*t.Cols)
-		if err := t.Dequantize(v); err != nil {
+		if err := t.DequantizeColumns(l.Values[offset:], l.In); err != nil {
 			return err
-		}
-		for r := range l.Out {
-			copy(l.Values[r*l.In+offset:], v[r*t.Cols:(r+1)*t.Cols])
 		}
 		offset += t.Cols
 	}
 	return nil
 }
 
-// The linear maps of a block, by their place in Block.Linears.
-const (
-	query = iota
-	key
-	value
-	output
-	gate
-	up
-	down
-	linears
-)
-
 // linearNames are the names of a block's linear maps in a checkpoint.
-var linearNames = [linears]string{
-	"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-	"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
-}
+var linearNames = decoder.LinearNames()
 
 // normNames are those of its norms.
 var normNames = [2]string{"input_layernorm", "post_attention_layernorm"}
 
-// Block is one decoder block as a method leaves it. The rows of gate and up and
-// the columns of all weights are in the order that Order gives their inputs.
+// Block is one decoder block as a method leaves it, its linear maps by their
+// place in decoder.LinearNames. The rows of gate and up and the columns of all
+// weights are in the order that Order gives their inputs.
 type Block struct {
 	Norms   [2][]float32 // before attention, before the MLP
-	Linears [linears]Linear
+	Linears [decoder.LinearMaps]Linear
 	// Order holds, for the inputs of qkv, o, gate/up and down, the channel at
 	// each position (Atom); nil: as they come. The inputs of down come in order,
 	// the others are gathered at run time.
@@ -78,7 +70,7 @@ type Block struct {
 }
 
 // inputOf is the place of the input of each linear map, an index of inputs.
-var inputOf = [linears]int{0, 0, 0, 1, 2, 2, 3}
+var inputOf = [decoder.LinearMaps]int{0, 0, 0, 1, 2, 2, 3}
 
 // inputs are the places of the inputs of linear maps.
 var inputs = [4]decoder.Place{decoder.AttentionInput, decoder.OutputInput, decoder.MLPInput, decoder.DownInput}
@@ -87,7 +79,7 @@ var inputs = [4]decoder.Place{decoder.AttentionInput, decoder.OutputInput, decod
 var inputNames = [4]string{"qkv", "o", "mlp", "down"}
 
 // fed lists the linear maps of each input.
-var fed = [4][]int{{query, key, value}, {output}, {gate, up}, {down}}
+var fed = [4][]int{{decoder.QueryMap, decoder.KeyMap, decoder.ValueMap}, {decoder.OutputMap}, {decoder.GateMap, decoder.UpMap}, {decoder.DownMap}}
 
 // loadBlock reads block k, from 0, of a checkpoint.
 func loadBlock(c *checkpoint.Checkpoint, k int) (*Block, error) {
@@ -118,9 +110,9 @@ func loadBlock(c *checkpoint.Checkpoint, k int) (*Block, error) {
 
 func hasBias(c checkpoint.Config, linear int) bool {
 	switch linear {
-	case query, key, value:
+	case decoder.QueryMap, decoder.KeyMap, decoder.ValueMap:
 		return c.AttentionBias
-	case output:
+	case decoder.OutputMap:
 		return c.OutputBias
 	}
 	return c.MLPBias
@@ -138,6 +130,15 @@ func loadTensor(c *checkpoint.Checkpoint, name string) ([]float32, []int, error)
 	return v, t.Shape, err
 }
 
+// Sizes returns the bytes of a block's linear maps and of the largest Hessian of
+// its inputs, both in float32: the measure of what quantizing takes beyond the
+// embeddings and the calibration set.
+func Sizes(c checkpoint.Config) (block, hessian int64) {
+	h, q, kv, f := int64(c.HiddenSize), int64(c.QueryWidth()), int64(c.KVWidth()), int64(c.IntermediateSize)
+	n := max(h, q, f)
+	return 4 * (2*h*(q+kv) + 3*h*f), 4 * n * n
+}
+
 // newWeight puts a matrix on a backend.
 func newWeight(be backend.Backend, values []float32, out, in int) (backend.Weight, error) {
 	return be.NewWeight(backend.Dense{Out: out, In: in, Fill: func(dst []float32, from, to int) error {
@@ -146,19 +147,36 @@ func newWeight(be backend.Backend, values []float32, out, in int) (backend.Weigh
 	}})
 }
 
-func (l *Linear) load(be backend.Backend) (decoder.Linear, error) {
-	var d decoder.Linear
-	var err error
-	if d.Weight, err = newWeight(be, l.Values, l.Out, l.In); err != nil || l.Bias == nil {
+// load puts a linear map on a backend, packed where that gives the same bits.
+func (l *Linear) load(be backend.Backend) (d decoder.Linear, err error) {
+	if p, ok := l.packed(); ok {
+		d.Weight, err = be.NewPackedWeight(p)
+	} else {
+		if err := l.settle(); err != nil {
+			return d, err
+		}
+		d.Weight, err = newWeight(be, l.Values, l.Out, l.In)
+	}
+	if err != nil || l.Bias == nil {
 		return d, err
 	}
 	d.Bias, err = be.NewVector(l.Bias)
 	return d, err
 }
 
+// settle settles all linear maps.
+func (b *Block) settle() error {
+	for i := range b.Linears {
+		if err := b.Linears[i].settle(); err != nil {
+			return fmt.Errorf("%s: %w", linearNames[i], err)
+		}
+	}
+	return nil
+}
+
 // of returns the place of a linear map in a layer.
 func of(l *decoder.Layer, i int) *decoder.Linear {
-	return [linears]*decoder.Linear{&l.Query, &l.Key, &l.Value, &l.Output, &l.Gate, &l.Up, &l.Down}[i]
+	return [decoder.LinearMaps]*decoder.Linear{&l.Query, &l.Key, &l.Value, &l.Output, &l.Gate, &l.Up, &l.Down}[i]
 }
 
 // Layer puts the block on a backend, with the run-time part of the method.
@@ -171,7 +189,7 @@ func (b *Block) layer(be backend.Backend, h *decoder.Hooks) (decoder.Layer, erro
 	var err error
 	for i := range b.Linears {
 		if *of(&l, i), err = b.Linears[i].load(be); err != nil {
-			return l, err
+			return l, fmt.Errorf("%s: %w", linearNames[i], err)
 		}
 	}
 	if l.AttentionNorm, err = be.NewVector(b.Norms[0]); err != nil {

@@ -9,4 +9,8 @@
 // before produce), and runs the block on. Only one block, one Hessian and the
 // residual stream of the calibration set are in memory at a time. Results
 // depend on the calibration set and its order, not on workers or batches.
+//
+// Rotate writes a model in another basis of its residual stream, such as that
+// of PrincipalAxes: the same function, with other values at a split, which
+// Measure describes.
 package quantise

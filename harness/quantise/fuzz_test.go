@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"splitbench/models/checkpoint"
+	"splitbench/models/decoder"
 	"splitbench/models/quantize"
 )
 
@@ -32,13 +33,14 @@ func FuzzStoredBlock(f *testing.F) {
 		}
 		s := Stored{Dir: dir, Config: c, Header: Header{Method: methods[int(method)%len(methods)]}}
 		b, err := s.block(int(method) + 1)
-		if err != nil {
+		if err != nil || b.settle() != nil {
 			return
 		}
 		for i, l := range b.Linears {
 			if len(l.Values) != l.Out*l.In || len(l.Values) == 0 {
 				t.Errorf("%s has %d values", linearNames[i], len(l.Values))
 			}
+			l.packed()
 		}
 	})
 }
@@ -57,7 +59,7 @@ func smallBlock(t testing.TB, c checkpoint.Config, m quantize.Method) *Block {
 		b.Norms[i] = numbers(c.HiddenSize)
 	}
 	widths := [4]int{c.HiddenSize, c.QueryWidth(), c.HiddenSize, c.IntermediateSize}
-	for i, out := range [linears]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
+	for i, out := range [decoder.LinearMaps]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
 		in := widths[inputOf[i]]
 		b.Linears[i] = Linear{Out: out, In: in, Values: numbers(out * in)}
 		if hasBias(c, i) {

@@ -2,17 +2,22 @@ package quantise
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
 
 	"splitbench/models/checkpoint"
+	"splitbench/models/decoder"
 	"splitbench/models/quantize"
 )
 
-// rotation turns the residual stream of a model by an orthogonal matrix
-// (QuaRot), with the norms folded into the linear maps.
+// rotation turns the residual stream of a model by an orthogonal matrix, with
+// the norms folded into the linear maps.
 type rotation struct {
-	q     []float64 // (hidden, hidden) by rows: rows of the stream are multiplied by it
-	n     int
-	heads [2]int // query heads, head_dim
+	q []float64 // (hidden, hidden) by rows: rows of the stream are multiplied by it
+	n int
+	// once says that the weights are rounded to float32 once. QuaRot rounds them
+	// after folding, too.
+	once bool
 }
 
 func newRotation(c checkpoint.Config, o *quantize.QuaRotOptions) (*rotation, error) {
@@ -20,43 +25,73 @@ func newRotation(c checkpoint.Config, o *quantize.QuaRotOptions) (*rotation, err
 	if err != nil {
 		return nil, fmt.Errorf("quarot: hidden_size: %w", err)
 	}
-	return &rotation{q: q, n: c.HiddenSize, heads: [2]int{c.Heads, c.HeadDim}}, nil
+	return &rotation{q: q, n: c.HiddenSize}, nil
 }
 
-// right multiplies rows of w by q.
-func (r *rotation) right(w []float32) {
-	sum := make([]float64, r.n)
-	for i := 0; i < len(w); i += r.n {
-		row := w[i : i+r.n]
-		clear(sum)
-		for j, v := range row {
-			x := float64(v)
-			for c, y := range r.q[j*r.n : (j+1)*r.n] {
-				sum[c] += float64(x * y)
+// take folds a norm's gains into the columns of w, whose inputs the norm gives,
+// and rotates these.
+func (r *rotation) take(w, gain []float32) {
+	if !r.once {
+		fold(w, gain)
+		gain = nil
+	}
+	r.right(w, gain)
+}
+
+// right multiplies the columns of w by gain, unless it is nil, and its rows by q.
+func (r *rotation) right(w, gain []float32) {
+	inParts(len(w)/r.n, func(from, to int) {
+		sum := make([]float64, r.n)
+		for ; from < to; from++ {
+			row := w[from*r.n : (from+1)*r.n]
+			clear(sum)
+			for j, v := range row {
+				x := float64(v)
+				if gain != nil {
+					x = float64(x * float64(gain[j])) // exact
+				}
+				for c, y := range r.q[j*r.n : (j+1)*r.n] {
+					sum[c] += float64(x * y)
+				}
+			}
+			for c, v := range sum {
+				row[c] = float32(v)
 			}
 		}
-		for c, v := range sum {
-			row[c] = float32(v)
-		}
-	}
+	})
 }
 
 // left multiplies w, n rows, by qᵀ.
 func (r *rotation) left(w []float32) {
 	cols := len(w) / r.n
-	sum := make([]float64, len(w))
-	for i := range r.n {
-		row := w[i*cols : (i+1)*cols]
-		for j, y := range r.q[i*r.n : (i+1)*r.n] {
-			d := sum[j*cols : (j+1)*cols]
-			for c, v := range row {
-				d[c] += float64(y * float64(v))
+	inParts(cols, func(from, to int) {
+		width := to - from
+		sum := make([]float64, r.n*width)
+		for i := range r.n {
+			row := w[i*cols+from : i*cols+to]
+			for j, y := range r.q[i*r.n : (i+1)*r.n] {
+				d := sum[j*width : (j+1)*width]
+				for c, v := range row {
+					d[c] += float64(y * float64(v))
+				}
 			}
 		}
+		for j := range r.n {
+			for c, v := range sum[j*width : (j+1)*width] {
+				w[j*cols+from+c] = float32(v)
+			}
+		}
+	})
+}
+
+// inParts calls f for parts of 0 .. n, one for each processor.
+func inParts(n int, f func(from, to int)) {
+	parts := min(n, runtime.GOMAXPROCS(0))
+	var w sync.WaitGroup
+	for k := range parts {
+		w.Go(func() { f(n*k/parts, n*(k+1)/parts) })
 	}
-	for i, v := range sum {
-		w[i] = float32(v)
-	}
+	w.Wait()
 }
 
 // fold multiplies columns by a norm's gains, in float64 as the original.
@@ -93,25 +128,32 @@ func (r *rotation) ends(c *checkpoint.Config, e *Ends, subtractMean bool) {
 			}
 		}
 	}
-	fold(e.Head, e.FinalNorm)
+	r.take(e.Head, e.FinalNorm)
 	ones(e.FinalNorm)
-	r.right(e.Embedding)
-	r.right(e.Head)
+	r.right(e.Embedding, nil)
 }
 
-// block folds the norms of a block, rotates it, and puts the Hadamard
-// transforms into v, o and down whose counterparts act at run time.
-func (r *rotation) block(b *Block) error {
+// block folds the norms of a block and rotates what it reads and writes.
+func (r *rotation) block(b *Block) {
 	for n, input := range [2]int{0, 2} {
 		for _, i := range fed[input] {
-			fold(b.Linears[i].Values, b.Norms[n])
-			r.right(b.Linears[i].Values)
+			r.take(b.Linears[i].Values, b.Norms[n])
 		}
 		ones(b.Norms[n])
 	}
-	for _, i := range []int{output, down} {
+	for _, i := range []int{decoder.OutputMap, decoder.DownMap} {
+		r.left(b.Linears[i].Values)
+		if b.Linears[i].Bias != nil {
+			r.left(b.Linears[i].Bias)
+		}
+	}
+}
+
+// hadamard puts QuaRot's Hadamard transforms, whose counterparts act at run
+// time, into v, o and down.
+func (b *Block) hadamard(headDim int) error {
+	for _, i := range []int{decoder.OutputMap, decoder.DownMap} {
 		l := &b.Linears[i]
-		r.left(l.Values)
 		h, err := quantize.NewRotation(l.In, false)
 		if err != nil {
 			return err
@@ -120,6 +162,6 @@ func (r *rotation) block(b *Block) error {
 			return err
 		}
 	}
-	v := &b.Linears[value]
-	return quantize.HadamardHeads(v.Values, v.Out, v.In, r.heads[1])
+	v := &b.Linears[decoder.ValueMap]
+	return quantize.HadamardHeads(v.Values, v.Out, v.In, headDim)
 }

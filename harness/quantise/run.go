@@ -3,6 +3,7 @@ package quantise
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"splitbench/models/backend"
@@ -30,12 +31,25 @@ type Sink interface {
 // Step tells of the progress of Quantize.
 type Step struct {
 	Block, Blocks int     // blocks done, of how many
+	Kept          bool    // the last of them by an earlier run: see Writer
 	Loss          float64 // GPTQ: sum of the squared errors of the block's weights; AWQ: of the scale searches; OmniQuant: of the last step; else 0
+}
+
+// Part is a piece of GPTQ's work on a block, as it was measured: "pass" to the
+// inputs of linear maps, "hessian" and "factor" of an input, "quantize" of a
+// linear map, and "load" of the quantized weights.
+type Part struct {
+	Kind    string
+	Name    string  // of the input or the linear map
+	Out, In int     // of the linear map or the Hessian
+	Flops   float64 // products and sums
+	Seconds float64
 }
 
 // Options of Quantize.
 type Options struct {
-	Progress func(Step)          // called after every block; may be nil
+	Part     func(Part)          // told of every part of GPTQ's work; may be nil
+	Progress func(Step)          // called before the first block, with Block 0, and after every block; may be nil
 	Estimate func(time.Duration) // told after the first step of a training how long it will take in all; may be nil
 }
 
@@ -57,6 +71,7 @@ type run struct {
 	full    []backend.Matrix // residual rows of the original model, nil when nobody needs them
 	quant   []backend.Matrix // those of the quantized one; the same
 	rotated *rotation
+	part    func(Part)
 }
 
 // Resolve returns the method with what is chosen on the calibration set filled
@@ -92,7 +107,10 @@ func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend,
 	if trains(m) {
 		return m, trained(ctx, c, be, m, calibration, o, sink)
 	}
-	r := &run{m: m, c: c, config: c.Config, be: be}
+	r := &run{m: m, c: c, config: c.Config, be: be, part: o.Part}
+	if r.part == nil {
+		r.part = func(Part) {}
+	}
 	e, err := loadEnds(c)
 	if err != nil {
 		return m, err
@@ -121,22 +139,66 @@ func Quantize(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend,
 	if err := sink.Ends(r.config, e); err != nil {
 		return m, err
 	}
+	w, _ := sink.(*Writer)
+	o.progress(Step{Blocks: r.config.Layers})
 	for k := range r.config.Layers {
 		if err := ctx.Err(); err != nil {
 			return m, err
 		}
-		b, loss, err := r.block(ctx, k)
+		step := Step{Block: k + 1, Blocks: r.config.Layers}
+		var b *Block
+		if w != nil {
+			b = w.kept(k, r.config)
+		}
+		if b != nil {
+			step.Kept = true
+			err = r.pass(ctx, k, b)
+		} else if b, step.Loss, err = r.block(ctx, k); err == nil {
+			err = sink.Block(k, b)
+		}
 		if err != nil {
 			return m, fmt.Errorf("layer %d: %w", k+1, err)
 		}
-		if err := sink.Block(k, b); err != nil {
-			return m, err
-		}
-		if o.Progress != nil {
-			o.Progress(Step{Block: k + 1, Blocks: r.config.Layers, Loss: loss})
-		}
+		o.progress(step)
 	}
 	return m, nil
+}
+
+func (o Options) progress(s Step) {
+	if o.Progress != nil {
+		o.Progress(s)
+	}
+}
+
+// last says whether no block comes after block k, from 0.
+func (r *run) last(k int) bool { return k+1 == r.config.Layers }
+
+// pass takes the residual rows through block k, which is quantized already.
+func (r *run) pass(ctx context.Context, k int, b *Block) error {
+	if r.last(k) {
+		return nil
+	}
+	if r.full != nil {
+		original, err := loadBlock(r.c, k)
+		if err != nil {
+			return err
+		}
+		l, err := original.layer(r.be, nil)
+		if err != nil {
+			return err
+		}
+		if err := r.s.run(ctx, k, l, r.full, true); err != nil {
+			return err
+		}
+	}
+	if r.quant != nil {
+		l, err := b.layer(r.be, b.calibrationHooks(r.m, r.config))
+		if err != nil {
+			return err
+		}
+		return r.s.run(ctx, k, l, r.quant, true)
+	}
+	return nil
 }
 
 // trained is Quantize for OmniQuant with parameters to learn.
@@ -152,7 +214,23 @@ func trained(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, 
 	if err := sink.Ends(c.Config, e); err != nil {
 		return err
 	}
-	return train.OmniQuant(ctx, c.Config, train.FromCheckpoint{Checkpoint: c}, m, do, calibration, train.Options{Estimate: o.Estimate}, func(k int, r *train.Result) error {
+	o.progress(Step{Blocks: c.Config.Layers})
+	w, _ := sink.(*Writer)
+	kept := map[int]bool{}
+	t := train.Options{Estimate: o.Estimate}
+	if w != nil {
+		t.Learned = func(k int) (*train.Parameters, error) {
+			p := w.learned(k)
+			kept[k] = p != nil
+			return p, nil
+		}
+	}
+	return train.OmniQuant(ctx, c.Config, train.FromCheckpoint{Checkpoint: c}, m, do, calibration, t, func(k int, r *train.Result) error {
+		if w != nil && !kept[k] {
+			if err := w.learn(k, r.Parameters); err != nil {
+				return err
+			}
+		}
 		b := &Block{Norms: [2][]float32{r.Values.AttentionNorm, r.Values.MLPNorm}}
 		for i, v := range r.Values.Linears() {
 			in := [4]int{c.Config.HiddenSize, c.Config.QueryWidth(), c.Config.HiddenSize, c.Config.IntermediateSize}[inputOf[i]]
@@ -161,13 +239,11 @@ func trained(ctx context.Context, c *checkpoint.Checkpoint, be backend.Backend, 
 		if err := sink.Block(k, b); err != nil {
 			return err
 		}
-		if o.Progress != nil {
-			s := Step{Block: k + 1, Blocks: c.Config.Layers}
-			if n := len(r.Losses); n > 0 {
-				s.Loss = r.Losses[n-1]
-			}
-			o.Progress(s)
+		s := Step{Block: k + 1, Blocks: c.Config.Layers, Kept: kept[k]}
+		if n := len(r.Losses); n > 0 {
+			s.Loss = r.Losses[n-1]
 		}
+		o.progress(s)
 		return nil
 	})
 }
@@ -181,7 +257,7 @@ func check(m quantize.Method, c checkpoint.Config, calibration [][]int32) error 
 		return fmt.Errorf("method %q: needs calibration sequences", m.Algorithm)
 	}
 	kv, q := c.KVWidth(), c.QueryWidth()
-	for i, s := range [linears][2]int{{q, c.HiddenSize}, {kv, c.HiddenSize}, {kv, c.HiddenSize}, {c.HiddenSize, q}, {c.IntermediateSize, c.HiddenSize}, {c.IntermediateSize, c.HiddenSize}, {c.HiddenSize, c.IntermediateSize}} {
+	for i, s := range [decoder.LinearMaps][2]int{{q, c.HiddenSize}, {kv, c.HiddenSize}, {kv, c.HiddenSize}, {c.HiddenSize, q}, {c.IntermediateSize, c.HiddenSize}, {c.IntermediateSize, c.HiddenSize}, {c.HiddenSize, c.IntermediateSize}} {
 		if err := m.CheckLinear(linearNames[i], s[0], s[1]); err != nil {
 			return err
 		}
@@ -215,12 +291,14 @@ func loadEnds(c *checkpoint.Checkpoint) (*Ends, error) {
 
 // block quantizes block k and takes the residual rows through it.
 func (r *run) block(ctx context.Context, k int) (*Block, float64, error) {
+	runtime.GC() // the block before goes before the next one comes
 	b, err := loadBlock(r.c, k)
 	if err != nil {
 		return nil, 0, err
 	}
 	if r.rotated != nil {
-		if err := r.rotated.block(b); err != nil {
+		r.rotated.block(b)
+		if err := b.hadamard(r.config.HeadDim); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -240,6 +318,8 @@ func (r *run) block(ctx context.Context, k int) (*Block, float64, error) {
 		if err != nil {
 			return nil, 0, err
 		}
+		l = decoder.Layer{}
+		runtime.GC() // the layer goes
 		if r.m.Smooth != nil {
 			if err := b.smooth(stats, r.m.Smooth.Alpha); err != nil {
 				return nil, 0, err
@@ -294,21 +374,24 @@ func (b *Block) reorder(stats [4]*quantize.Statistics, o *quantize.Outliers) {
 // permute gathers columns by the orders of the inputs, and the rows of gate and
 // up by that of down's.
 func (b *Block) permute(order [4][]int32) {
+	var old []float32
 	for i := range b.Linears {
 		l := &b.Linears[i]
-		v := make([]float32, len(l.Values))
-		quantize.GatherColumns(v, l.Values, order[inputOf[i]])
-		if i == gate || i == up {
-			w := make([]float32, len(v))
-			quantize.GatherRows(w, v, l.In, order[3])
-			v = w
-			if l.Bias != nil {
-				bias := make([]float32, l.Out)
-				quantize.GatherRows(bias, l.Bias, 1, order[3])
-				l.Bias = bias
-			}
+		for r := range l.Out {
+			row := l.Values[r*l.In : (r+1)*l.In]
+			old = append(old[:0], row...)
+			quantize.GatherColumns(row, old, order[inputOf[i]])
 		}
-		l.Values = v
+		if i != decoder.GateMap && i != decoder.UpMap {
+			continue
+		}
+		old = append(old[:0], l.Values...)
+		quantize.GatherRows(l.Values, old, l.In, order[3])
+		if l.Bias != nil {
+			bias := make([]float32, l.Out)
+			quantize.GatherRows(bias, l.Bias, 1, order[3])
+			l.Bias = bias
+		}
 	}
 }
 
@@ -330,56 +413,92 @@ func (b *Block) round(m quantize.Method) error {
 
 // gptq quantizes the block by GPTQ on the inputs that the quantized blocks
 // before it give, one Hessian at a time, and takes these inputs through it.
+//
+// The block is on the backend once. On the host the numbers of a linear map go
+// as soon as their integers are there, so that beside one Hessian there is no
+// second block in float32.
 func (r *run) gptq(ctx context.Context, k int, b *Block) (loss float64, err error) {
 	g, damp, _ := r.m.GPTQSettings()
-	g.MatMul = r.matMul
+	g.Overwrite = true
+	if do, ok := r.be.(products); ok {
+		g.MatMul = r.s.matMul(do)
+	}
+	runtime.GC() // what smoothing and reordering needed
 	l, err := b.layer(r.be, b.calibrationHooks(r.m, r.config))
 	if err != nil {
 		return 0, err
 	}
-	quantized := l
-	for input, maps := range fed {
-		n := b.Linears[maps[0]].In
-		pass := l
-		if r.m.GPTQ.TrueSequential {
-			pass = quantized
+	reload := func(i int) (err error) {
+		lin := &b.Linears[i]
+		if err = lin.settle(); err == nil {
+			of(&l, i).Weight, err = newWeight(r.be, lin.Values, lin.Out, lin.In)
 		}
-		h, err := r.s.hessian(ctx, k, pass, r.quant, input, n)
+		return err
+	}
+	for input, maps := range fed {
+		runtime.GC() // the memory of weights is outside of the heap and waits for it
+		n := b.Linears[maps[0]].In
+		part := Part{Name: inputNames[input], Out: n, In: n}
+		told := func(kind string, flops, seconds float64) {
+			part.Kind, part.Flops, part.Seconds = kind, flops, seconds
+			r.part(part)
+		}
+		started := time.Now()
+		h, products, err := r.s.hessian(ctx, k, l, r.quant, input, n)
 		if err != nil {
 			return 0, err
+		}
+		rows, pass := r.s.flops(b, input)
+		told("pass", pass, time.Since(started).Seconds()-products)
+		told("hessian", rows*float64(n)*float64(n), products)
+		started = time.Now()
+		if input+1 == len(fed) { // nothing passes the block any more as it is
+			for i := range b.Linears {
+				of(&l, i).Weight = nil
+			}
+			runtime.GC()
 		}
 		f, err := h.Factor(damp, r.m.GPTQ.ActOrder)
 		if err != nil {
 			return 0, fmt.Errorf("input of %s: %w", inputNames[input], err)
 		}
+		told("factor", 2./3*float64(n)*float64(n)*float64(n), time.Since(started).Seconds())
+		runtime.GC()
 		for _, i := range maps {
 			lin := &b.Linears[i]
+			started = time.Now()
 			res, err := g.Quantize(lin.Values, lin.Out, lin.In, f)
 			if err != nil {
 				return 0, fmt.Errorf("%s: %w", linearNames[i], err)
 			}
+			part.Name, part.Out = linearNames[i], lin.Out
+			told("quantize", float64(lin.Out)*float64(n)*float64(n), time.Since(started).Seconds())
 			loss += res.Loss
-			lin.Values, lin.Body, lin.Outlier = res.Weight, res.Body, res.Outlier
-			if err := lin.settle(); err != nil {
-				return 0, err
+			lin.Body, lin.Outlier = res.Body, res.Outlier
+			if r.m.GPTQ.TrueSequential && input+1 < len(fed) {
+				if err := reload(i); err != nil {
+					return 0, err
+				}
 			}
-			if of(&quantized, i).Weight, err = newWeight(r.be, lin.Values, lin.Out, lin.In); err != nil {
-				return 0, err
-			}
+			lin.forget()
 		}
 	}
-	return loss, r.s.run(ctx, k, quantized, r.quant, true)
-}
-
-// matMul is a product of GPTQ on the backend.
-func (r *run) matMul(dst, a, b []float32, m, n, k int) {
-	w, err := newWeight(r.be, b, n, k)
-	if err == nil {
-		err = r.s.multiply(dst, a, w, m)
+	runtime.GC()
+	started := time.Now()
+	for i := range b.Linears {
+		if err := reload(i); err != nil {
+			return 0, err
+		}
 	}
-	if err != nil { // of an allocation on the host
-		panic(fmt.Sprintf("quantise: product of %d x %d x %d: %v", m, n, k, err))
+	r.part(Part{Kind: "load", Seconds: time.Since(started).Seconds()})
+	if r.last(k) {
+		return loss, nil
 	}
+	started = time.Now()
+	err = r.s.run(ctx, k, l, r.quant, true)
+	_, flops := r.s.flops(b, len(fed))
+	r.part(Part{Kind: "pass", Name: "next layer", Flops: flops, Seconds: time.Since(started).Seconds()})
+	return loss, err
 }
 
 // assembly is the Sink that makes a model on a backend.

@@ -77,16 +77,22 @@ func CalibrationDigest(calibration [][]int32) string {
 	return hex.EncodeToString(d.Sum(nil))
 }
 
-// Writer is the Sink that writes a quantized checkpoint to a folder.
+// Writer is the Sink that writes a quantized checkpoint to a folder, block by
+// block. In a folder that holds the beginning of the same checkpoint, as its
+// header says, Quantize goes on after the blocks that are there: the result has
+// the bytes of an undisturbed run. Finish ends the writing.
 type Writer struct {
-	dir    string
-	source string // folder of the original's config.json
-	header Header
+	dir     string
+	source  string // folder of the original's config.json
+	header  Header
+	resumed bool // the folder's blocks are of this checkpoint
 }
 
 // NewWriter returns the sink for a folder that exists; the config.json is made
 // from that of the folder source.
-func NewWriter(dir, source string, h Header) *Writer { return &Writer{dir, source, h} }
+func NewWriter(dir, source string, h Header) *Writer {
+	return &Writer{dir: dir, source: source, header: h}
+}
 
 // writeFile writes a safetensors file that appears only when it is whole.
 func writeFile(path string, tensors []checkpoint.NamedTensor, metadata map[string]string) error {
@@ -95,7 +101,7 @@ func writeFile(path string, tensors []checkpoint.NamedTensor, metadata map[strin
 		return err
 	}
 	defer os.Remove(f.Name())
-	err = errors.Join(checkpoint.WriteSafetensors(f, tensors, metadata), f.Chmod(0o644), f.Close())
+	err = errors.Join(checkpoint.WriteSafetensors(f, tensors, metadata), f.Chmod(0o644), f.Sync(), f.Close())
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -137,6 +143,12 @@ func endTensors(c checkpoint.Config, e *Ends) []checkpoint.NamedTensor {
 // Ends writes config.json and the first file.
 func (w *Writer) Ends(c checkpoint.Config, e *Ends) error {
 	if err := writeConfig(w.source, w.dir, map[string]any{"tie_word_embeddings": e.Head == nil}); err != nil {
+		return err
+	}
+	if w.resumed = w.continues(); w.resumed {
+		return nil
+	}
+	if err := w.clear(); err != nil {
 		return err
 	}
 	text, err := json.Marshal(w.header)
@@ -210,14 +222,7 @@ func appendTensor(all []checkpoint.NamedTensor, name string, t *quantize.Tensor)
 	rowBytes := (t.Cols*bits + 7) / 8
 	codes := make([]byte, t.Rows*rowBytes)
 	for r := range t.Rows {
-		row := codes[r*rowBytes:]
-		for c, v := range t.Code[r*t.Cols : (r+1)*t.Cols] {
-			at := c * bits
-			row[at/8] |= v << (at % 8)
-			if at%8+bits > 8 {
-				row[at/8+1] |= v >> (8 - at%8)
-			}
-		}
+		packBits(codes[r*rowBytes:(r+1)*rowBytes], 0, t.Code[r*t.Cols:(r+1)*t.Cols], bits)
 	}
 	zeros := checkpoint.NamedTensor{Name: name + "zeros", Shape: []int{len(t.Zero)}}
 	whole := make([]int16, len(t.Zero))
@@ -300,12 +305,39 @@ func (s *Stored) Digest() (string, error) {
 
 // Model puts the model on a backend, with the method's treatment of
 // activations, keys and values. It computes what the model that was quantized
-// computes, bit for bit.
+// computes, bit for bit. Weights stay packed where the backend multiplies them
+// so: see Linear.packed; the ends are kept in 16 bits where they are stored so.
 func (s *Stored) Model(be backend.Backend) (*decoder.Model, error) {
-	a := &assembly{m: s.Header.Method, be: be}
+	a := &assembly{m: s.Header.Method, be: be, config: s.Config}
 	r, err := s.open(endsFile)
 	if err != nil {
 		return nil, err
+	}
+	defer r.f.Close()
+	c := s.Config
+	a.parts.Embedding = r.weight(be, "model.embed_tokens.weight", c.VocabSize, c.HiddenSize)
+	if norm := r.floats("model.norm.weight", c.HiddenSize); norm != nil {
+		if a.parts.FinalNorm, err = be.NewVector(norm); err != nil {
+			return nil, err
+		}
+	}
+	if !c.TiedEmbeddings {
+		a.parts.Head = r.weight(be, "lm_head.weight", c.VocabSize, c.HiddenSize)
+	}
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	if err := s.blocks(a.Block); err != nil {
+		return nil, err
+	}
+	return a.model()
+}
+
+// Send hands the parts of the checkpoint to a sink, as Quantize did.
+func (s *Stored) Send(sink Sink) error {
+	r, err := s.open(endsFile)
+	if err != nil {
+		return err
 	}
 	defer r.f.Close()
 	c := s.Config
@@ -317,21 +349,31 @@ func (s *Stored) Model(be backend.Backend) (*decoder.Model, error) {
 		e.Head = r.floats("lm_head.weight", c.VocabSize, c.HiddenSize)
 	}
 	if err := r.end(); err != nil {
-		return nil, err
+		return err
 	}
-	if err := a.Ends(c, e); err != nil {
-		return nil, err
+	if err := sink.Ends(c, e); err != nil {
+		return err
 	}
-	for k := range c.Layers {
+	return s.blocks(func(k int, b *Block) error {
+		if err := b.settle(); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(s.Dir, blockFile(k)), err)
+		}
+		return sink.Block(k, b)
+	})
+}
+
+// blocks calls f with every block, whose values may have to be settled.
+func (s *Stored) blocks(f func(k int, b *Block) error) error {
+	for k := range s.Config.Layers {
 		b, err := s.block(k)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := a.Block(k, b); err != nil {
-			return nil, err
+		if err := f(k, b); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(s.Dir, blockFile(k)), err)
 		}
 	}
-	return a.model()
+	return nil
 }
 
 // reader reads the tensors of one file; the first fault stays in err.
@@ -380,6 +422,19 @@ func (r *reader) floats(name string, shape ...int) []float32 {
 		r.fail("%w", err)
 	}
 	return v
+}
+
+// weight puts a matrix on a backend.
+func (r *reader) weight(be backend.Backend, name string, rows, cols int) backend.Weight {
+	t, ok := r.tensor(name, rows, cols)
+	if !ok {
+		return nil
+	}
+	w, err := decoder.LoadWeight(be, t)
+	if err != nil {
+		r.fail("%w", err)
+	}
+	return w
 }
 
 func (r *reader) integers(name string, n int) []int32 {
@@ -452,7 +507,8 @@ func (r *reader) quantized(name string, q quantize.Quantizer, rows, cols int) *q
 	return t
 }
 
-// block reads block k.
+// block reads block k. The values of linear maps that are integers alone are
+// left to settle.
 func (s *Stored) block(k int) (*Block, error) {
 	r, err := s.open(blockFile(k))
 	if err != nil {
@@ -478,7 +534,7 @@ func (s *Stored) block(k int) (*Block, error) {
 	if m.GPTQ != nil {
 		x.Body.Tail = quantize.TailShort
 	}
-	for i, out := range [linears]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
+	for i, out := range [decoder.LinearMaps]int{c.QueryWidth(), c.KVWidth(), c.KVWidth(), c.HiddenSize, c.IntermediateSize, c.IntermediateSize, c.HiddenSize} {
 		l := &b.Linears[i]
 		name := linearNames[i] + "."
 		l.Out, l.In = out, widths[inputOf[i]]
@@ -505,14 +561,11 @@ func (s *Stored) block(k int) (*Block, error) {
 		if r.err != nil {
 			return nil, r.err
 		}
-		l.Values = make([]float32, out*l.In)
-		for row := range out {
-			if kept != nil {
+		if kept != nil {
+			l.Values = make([]float32, out*l.In)
+			for row := range out {
 				copy(l.Values[row*l.In+body:(row+1)*l.In], kept[row*x.Outliers:])
 			}
-		}
-		if err := l.settle(); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", r.f.Path(), linearNames[i], err)
 		}
 	}
 	return b, r.end()
@@ -524,6 +577,7 @@ func (s *Stored) block(k int) (*Block, error) {
 type Simulated struct {
 	dir, source string
 	method      quantize.Method
+	note        string // in config.json and the weights' metadata, unless empty
 	config      checkpoint.Config
 	index       map[string]string
 	bytes       int64
@@ -532,6 +586,19 @@ type Simulated struct {
 // NewSimulated returns the sink for a folder that exists.
 func NewSimulated(dir, source string, m quantize.Method) *Simulated {
 	return &Simulated{dir: dir, source: source, method: m, index: map[string]string{}}
+}
+
+// noteKey is the key under which a checkpoint says that it is a Rotate of
+// another.
+const noteKey = "change_of_basis"
+
+// NewRotated returns the sink of Rotate for a folder that exists. The
+// config.json is made from that of the folder source; there and in the metadata
+// of every file, note stands under the key change_of_basis.
+func NewRotated(dir, source, note string) *Simulated {
+	s := NewSimulated(dir, source, quantize.Method{})
+	s.note = note
+	return s
 }
 
 func (s *Simulated) write(i int, all []checkpoint.NamedTensor) error {
@@ -545,13 +612,21 @@ func (s *Simulated) write(i int, all []checkpoint.NamedTensor) error {
 		s.index[all[j].Name] = file
 		s.bytes += n
 	}
-	return writeFile(filepath.Join(s.dir, file), all, map[string]string{"format": "pt"})
+	metadata := map[string]string{"format": "pt"}
+	if s.note != "" {
+		metadata[noteKey] = s.note
+	}
+	return writeFile(filepath.Join(s.dir, file), all, metadata)
 }
 
 // Ends writes config.json and the first file.
 func (s *Simulated) Ends(c checkpoint.Config, e *Ends) error {
 	s.config = c
-	if err := writeConfig(s.source, s.dir, map[string]any{"tie_word_embeddings": e.Head == nil, "torch_dtype": "float32"}); err != nil {
+	keys := map[string]any{"tie_word_embeddings": e.Head == nil, "torch_dtype": "float32"}
+	if s.note != "" {
+		keys[noteKey] = s.note
+	}
+	if err := writeConfig(s.source, s.dir, keys); err != nil {
 		return err
 	}
 	return s.write(0, endTensors(c, e))
@@ -575,15 +650,15 @@ func (s *Simulated) Block(k int, b *Block) error {
 		maps []int
 	}{}
 	if s.config.Architecture == "Phi3ForCausalLM" {
-		fused[query] = struct {
+		fused[decoder.QueryMap] = struct {
 			name string
 			maps []int
 		}{"self_attn.qkv_proj", fed[0]}
-		fused[gate] = struct {
+		fused[decoder.GateMap] = struct {
 			name string
 			maps []int
 		}{"mlp.gate_up_proj", fed[2]}
-		fused[key], fused[value], fused[up] = fused[0], fused[0], fused[gate]
+		fused[decoder.KeyMap], fused[decoder.ValueMap], fused[decoder.UpMap] = fused[0], fused[0], fused[decoder.GateMap]
 	}
 	for i := range b.Linears {
 		l := &b.Linears[i]
@@ -633,7 +708,7 @@ func (b *Block) ordinary(m quantize.Method, c checkpoint.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := r.ApplyOnline(b.Linears[down].Values); err != nil {
+	if err := r.ApplyOnline(b.Linears[decoder.DownMap].Values); err != nil {
 		return err
 	}
 	// Column j of the transform across heads is what it makes of unit vector j.
@@ -645,7 +720,7 @@ func (b *Block) ordinary(m quantize.Method, c checkpoint.Config) error {
 			return err
 		}
 	}
-	w := b.Linears[output].Values
+	w := b.Linears[decoder.OutputMap].Values
 	mixed := make([]float32, c.QueryWidth())
 	for at := 0; at < len(w); at += len(mixed) {
 		row := w[at : at+len(mixed)]

@@ -2,7 +2,9 @@ package quantise
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
@@ -26,7 +28,7 @@ type stream struct {
 	work    decoder.Workspace
 	spare   backend.Matrix
 	host    []float32
-	turned  []float32
+	product []float32
 }
 
 // newStream checks the calibration set and lays it out.
@@ -109,8 +111,12 @@ func (s *stream) run(ctx context.Context, k int, l decoder.Layer, rows []backend
 	return s.observe(ctx, k, l, rows, advance, nil, nil)
 }
 
-// observe is run that shows the rows of inputs (indices of the list inputs),
-// batch by batch: x holds whole sequences of the given lengths, for the call.
+// errSeen ends a pass whose results nobody needs.
+var errSeen = errors.New("all inputs were seen")
+
+// observe is run that shows the rows of inputs (ascending indices of the list
+// inputs), batch by batch: x holds whole sequences of the given lengths, for the
+// call. Without advance the pass ends with the last of them.
 func (s *stream) observe(ctx context.Context, k int, l decoder.Layer, rows []backend.Matrix, advance bool, which []int, see func(input int, x []float32, lengths []int) error) error {
 	h := decoder.Hooks{}
 	if l.Hooks != nil {
@@ -128,7 +134,11 @@ func (s *stream) observe(ctx context.Context, k int, l decoder.Layer, rows []bac
 			for _, q := range s.batches[batch].Sequences {
 				lengths = append(lengths, q.Count)
 			}
-			return see(i, s.host[:n], lengths)
+			err := see(i, s.host[:n], lengths)
+			if err == nil && !advance && i == which[len(which)-1] {
+				err = errSeen
+			}
+			return err
 		}
 	}
 	l.Hooks = &h
@@ -146,11 +156,11 @@ func (s *stream) observe(ctx context.Context, k int, l decoder.Layer, rows []bac
 			s.be.Copy(y, x)
 			x = y
 		}
-		if err := m.Blocks(&s.work, x, &s.batches[i], 1, 1); err != nil {
+		if err := m.Blocks(&s.work, x, &s.batches[i], 1, 1); err != nil && !errors.Is(err, errSeen) {
 			return err
 		}
 	}
-	return nil
+	return s.be.Sync()
 }
 
 // statistics runs block k and gathers the statistics of its inputs.
@@ -174,45 +184,99 @@ func (s *stream) statistics(ctx context.Context, k int, l decoder.Layer, rows []
 }
 
 // productRows bounds the rows of one part of a Hessian's product.
-const productRows = 512
+const productRows = 256
 
-// hessian runs block k without advancing and returns the Hessian of an input.
+// products is a backend that multiplies matrices in host memory.
+type products interface {
+	Product(p backend.Product[float32])
+}
+
+// hessian runs block k as far as an input and returns the Hessian of the input.
 // Its products come from the backend, a batch of sequences at a time, and are
-// summed in float64.
-func (s *stream) hessian(ctx context.Context, k int, l decoder.Layer, rows []backend.Matrix, input, n int) (*quantize.Hessian, error) {
-	h, err := quantize.NewHessian(n, 0)
-	if err != nil {
-		return nil, err
+// summed in float64; seconds is the time that they took.
+func (s *stream) hessian(ctx context.Context, k int, l decoder.Layer, rows []backend.Matrix, input, n int) (h *quantize.Hessian, seconds float64, err error) {
+	if h, err = quantize.NewHessian(n, 0); err != nil {
+		return nil, 0, err
+	}
+	do, fast := s.be.(products)
+	if fast {
+		h.MatMul = s.matMul(do)
 	}
 	err = s.observe(ctx, k, l, rows, false, []int{input}, func(_ int, x []float32, lengths []int) error {
-		tokens := len(x) / n
-		if cap(s.turned) < len(x) {
-			s.turned = make([]float32, len(x))
-		}
-		xt := s.turned[:len(x)]
-		for t := range tokens {
-			for i, v := range x[t*n : (t+1)*n] {
-				xt[i*tokens+t] = v
+		defer func(started time.Time) { seconds += time.Since(started).Seconds() }(time.Now())
+		if !fast {
+			for _, t := range lengths {
+				if err := h.Add(x[:t*n], t); err != nil {
+					return err
+				}
+				x = x[t*n:]
 			}
+			return nil
 		}
-		w, err := newWeight(s.be, xt, n, tokens)
-		if err != nil {
+		if err := addProducts(h, do, &s.product, x, n); err != nil {
 			return err
-		}
-		p := make([]float32, min(productRows, n)*n)
-		for r := 0; r < n; r += productRows {
-			count := min(productRows, n-r)
-			if err := s.multiply(p[:count*n], xt[r*tokens:(r+count)*tokens], w, count); err != nil {
-				return err
-			}
-			if err := h.AddProduct(r, count, p[:count*n]); err != nil {
-				return err
-			}
 		}
 		h.Count(len(lengths))
 		return nil
 	})
-	return h, err
+	return h, seconds, err
+}
+
+// flops returns the rows of the calibration set, and the products and sums of
+// taking them through a block as far as an input, or with an input more than
+// there are through the whole block.
+func (s *stream) flops(b *Block, input int) (rows, flops float64) {
+	var pairs float64
+	for i := range s.batches {
+		for _, q := range s.batches[i].Sequences {
+			n := float64(q.Count)
+			rows += n
+			pairs += n * (n + 1) / 2
+		}
+	}
+	for i := range b.Linears {
+		if inputOf[i] < input {
+			flops += 2 * rows * float64(b.Linears[i].Out) * float64(b.Linears[i].In)
+		}
+	}
+	if input > 0 {
+		flops += 4 * pairs * float64(s.config.QueryWidth())
+	}
+	return rows, flops
+}
+
+// addProducts adds xᵀx on and above the diagonal to h, x of rows of n.
+func addProducts(h *quantize.Hessian, do products, buffer *[]float32, x []float32, n int) error {
+	tokens := len(x) / n
+	for r := 0; r < n; r += productRows {
+		count, cols := min(productRows, n-r), n-r
+		if cap(*buffer) < count*cols {
+			*buffer = make([]float32, count*cols)
+		}
+		p := (*buffer)[:count*cols]
+		do.Product(backend.Product[float32]{
+			Rows: count, Cols: cols, Terms: tokens,
+			A: backend.Operand[float32]{Data: x[r:], Stride: n, Transposed: true},
+			B: backend.Operand[float32]{Data: x[r:], Stride: n},
+			C: p, Stride: cols,
+		})
+		if err := h.AddProduct(r, count, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// matMul is dst = a bᵀ on the backend, for package quantize.
+func (s *stream) matMul(do products) func(dst, a, b []float32, m, n, k int) {
+	return func(dst, a, b []float32, m, n, k int) {
+		do.Product(backend.Product[float32]{
+			Rows: m, Cols: n, Terms: k,
+			A: backend.Operand[float32]{Data: a, Stride: k},
+			B: backend.Operand[float32]{Data: b, Stride: k, Transposed: true},
+			C: dst, Stride: n,
+		})
+	}
 }
 
 // multiply computes dst = x wᵀ on the backend, x of rows rows.

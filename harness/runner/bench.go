@@ -263,7 +263,11 @@ func taskPath(c spec.Cell) (string, error) {
 	case c.Data == "":
 		return "", fmt.Errorf("task %s: no data: set SPLITBENCH_SHARED, or the key data or path", c.Task.Name)
 	default:
-		return tasks.DefaultPath(c.Data, c.Task.Name)
+		root, err := builtin.Resolve(c.Data)
+		if err != nil {
+			return "", err
+		}
+		return tasks.DefaultPath(root, c.Task.Name)
 	}
 }
 
@@ -591,6 +595,9 @@ func Point(c spec.Cell, digests map[string]string) results.Point {
 		if p.BackBits == exec.FullPrecision {
 			p.BackGroup = p.Group
 		}
+	}
+	if m.Boundary != nil {
+		p.Clamp = m.Boundary.Clamp
 	}
 	if b := m.Boundary; b != nil && b.Codec != exec.CodecNone {
 		p.Codec, p.Threshold, p.MaxActivationBits, p.Delta = b.Codec, b.Tau.Value, int32(b.MaxActivationBits), b.Delta

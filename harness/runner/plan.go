@@ -62,7 +62,7 @@ func MakePlan(w *Workbench, s *spec.Spec) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		perLayer, total := cfg.ParameterCount()
+		perLayer, _ := cfg.ParameterCount()
 		pc := PlannedCell{
 			Model: c.Model.Name, Task: c.Task.Name, Label: c.Label(), Documents: len(p.Units), Requests: p.Requests,
 			InputTokens: p.InputTokens, ScoredTokens: p.ScoredTokens, Skipped: len(p.Skipped), Memory: mem,
@@ -77,10 +77,6 @@ func MakePlan(w *Workbench, s *spec.Spec) (*Plan, error) {
 			}
 		}
 		if m := c.Method; m.SplitLayer > 0 {
-			shape := sim.Shape{
-				Layers: int64(cfg.Layers), Hidden: int64(cfg.HiddenSize), KVWidth: int64(cfg.KVWidth()), Vocab: int64(cfg.VocabSize),
-				LayerParameters: perLayer, TotalParameters: total,
-			}
 			rows := int64(longest)
 			if m.MaxTokens > 0 {
 				rows = min(rows, int64(m.MaxTokens))
@@ -89,7 +85,7 @@ func MakePlan(w *Workbench, s *spec.Spec) (*Plan, error) {
 			if err != nil {
 				return nil, err
 			}
-			if pc.EdgeBits, pc.CacheBits, err = edgeMemory(shape, point, rows); err != nil {
+			if pc.EdgeBits, pc.CacheBits, err = edgeMemory(shapeOf(cfg), point, rows); err != nil {
 				return nil, err
 			}
 		}
@@ -171,7 +167,7 @@ func (p *Plan) Write(out io.Writer) error {
 // the keys and values where a baseline quantises them.
 func edgeMemory(shape sim.Shape, p results.Point, rows int64) (weights, cache int64, err error) {
 	activation := int64(16)
-	if p.Codec != "" && p.Codec != "raw16" {
+	if p.Codec != "" && p.Codec != "raw16" && p.Codec != exec.CodecNone {
 		activation = int64(p.MaxActivationBits)
 	}
 	if p.KVBits != 0 && p.KVBits != exec.FullPrecision {

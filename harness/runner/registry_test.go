@@ -8,6 +8,7 @@ import (
 	"splitbench/experiments/spec"
 	"splitbench/figures"
 	"splitbench/harness/exec"
+	"splitbench/sim"
 	"splitbench/tasks"
 )
 
@@ -29,8 +30,16 @@ func TestNames(t *testing.T) {
 	for _, p := range tasks.Protocols() {
 		protocols = append(protocols, string(p))
 	}
+	var shapes []string
+	for _, m := range sim.Models() {
+		shapes = append(shapes, m.Name)
+	}
+	var panels []string
+	for p := range arrivalOf {
+		panels = append(panels, p)
+	}
 	for key, want := range map[string][]string{
-		"tasks.name": taskNames, "outputs": figureNames, "protocol": protocols,
+		"tasks.name": taskNames, "outputs": figureNames, "protocol": protocols, "server.shapes": shapes, "server.panels": panels,
 		"methods.boundary.codec": append([]string{exec.CodecNone}, compress.CodecNames()...),
 	} {
 		have := slices.Clone(choices[key])

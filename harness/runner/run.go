@@ -157,6 +157,9 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkServer(r.bench, s); err != nil {
+		return nil, err
+	}
 	for _, line := range r.bench.instructWarnings(s) {
 		r.progress.stage(line)
 	}
@@ -246,6 +249,9 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 	if sum.Interrupted {
 		return sum, nil
 	}
+	if err := simulateServer(r.bench, s, r.store); err != nil {
+		return sum, err
+	}
 	if err := r.store.Finish(time.Now()); err != nil {
 		return sum, err
 	}
@@ -266,6 +272,19 @@ func freshFolder(run, name string) (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
+// Tables returns the tables of a run's cells, and those of its modelled server.
+func Tables(r *results.Run, cells []results.CellResult) ([]results.Table, error) {
+	server, err := r.Server()
+	if err != nil {
+		return nil, err
+	}
+	tables := results.Tables(cells)
+	if server != nil {
+		tables = append(tables, server.Tables()...)
+	}
+	return tables, nil
+}
+
 // WriteTables writes the tables of a run to its folder tables.
 func WriteTables(r *results.Run) ([]string, error) {
 	cells, _, err := r.CellsTolerant()
@@ -277,7 +296,11 @@ func WriteTables(r *results.Run) ([]string, error) {
 		return nil, err
 	}
 	var files []string
-	for _, t := range results.Tables(cells) {
+	tables, err := Tables(r, cells)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tables {
 		for _, form := range results.Formats {
 			name := filepath.Join(dir, t.Name+form.Extension)
 			f, err := os.Create(name)
@@ -301,6 +324,10 @@ func WriteFigures(r *results.Run, names []string, all bool) (files, problems []s
 	if err != nil {
 		return nil, nil, err
 	}
+	server, err := r.Server()
+	if err != nil {
+		return nil, nil, err
+	}
 	dir := filepath.Join(r.Dir(), "figures")
 	if all {
 		dir, err = freshFolder(r.Dir(), "figures")
@@ -311,7 +338,7 @@ func WriteFigures(r *results.Run, names []string, all bool) (files, problems []s
 		return nil, nil, err
 	}
 	for _, name := range names {
-		made, err := figures.Render(name, figures.Input{Cells: cells}, dir)
+		made, err := figures.Render(name, figures.Input{Cells: cells, Server: server}, dir)
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("figure %s: %v", name, err))
 			continue

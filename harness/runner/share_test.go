@@ -286,6 +286,11 @@ func TestOutcomes(t *testing.T) {
 		return exec.OutcomeKey(m, 4, 100, exec.Tables{})
 	}
 	q4 := spec.WeightCoder{Bits: 4, Group: 32}
+	clamped := func(codec string, limit float64) spec.Method {
+		b := base
+		b.Codec, b.Clamp = codec, limit
+		return spec.Method{SplitLayer: 2, Boundary: &b}
+	}
 	for _, c := range []struct {
 		a, b spec.Method
 		same bool
@@ -302,6 +307,11 @@ func TestOutcomes(t *testing.T) {
 		{spec.Method{Front: q4, Back: q4, PrecisionLayer: 4}, spec.Method{Front: q4}, true},
 		{spec.Method{Front: q4}, spec.Method{}, false},
 		{spec.Method{SplitLayer: 4}, spec.Method{}, false},
+		{clamped("none", 0), spec.Method{SplitLayer: 2}, true},
+		{clamped("none", 3), spec.Method{SplitLayer: 2}, false},
+		{clamped("none", 3), clamped("none", 4), false},
+		{clamped("literal", 3), clamped("literal", 0), false},
+		{clamped("literal", 1), clamped("literal", 1+1e-12), true}, // one limit in float32
 	} {
 		if same := key(c.a) == key(c.b); same != c.same {
 			t.Errorf("%+v and %+v: same outcome %v, expected %v", c.a, c.b, same, c.same)

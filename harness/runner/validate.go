@@ -88,5 +88,8 @@ func (w *Workbench) Validate(s *spec.Spec) (int, error) {
 			add("task %s: chat: on has no meaning for a %s task, expected a multiple-choice task", c.Task.Name, info.Kind)
 		}
 	}
+	if err := checkServer(w, s); err != nil {
+		faults = append(faults, err)
+	}
 	return len(cells), errors.Join(faults...)
 }

@@ -20,3 +20,13 @@ type Product[T float32 | float64] struct {
 	Stride            int
 	Accumulate        bool
 }
+
+// AdamFactors are the numbers of one step of AdamW (Loshchilov and Hutter,
+// arXiv 1711.05101): with d = Scale*gradient,
+//
+//	first += First*(d-first)
+//	second = Second*second + Rest*d²
+//	values = Keep*values - Step*(first/(sqrt(second)/Root + Epsilon))
+type AdamFactors[T float32 | float64] struct {
+	Scale, First, Second, Rest, Epsilon, Root, Step, Keep T
+}

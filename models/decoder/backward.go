@@ -24,8 +24,31 @@ type Arithmetic[T Real] interface {
 	// below Workers and no two calls at a time share it.
 	Parallel(n int, cost float64, f func(worker, item int))
 	Workers() int
+	// The rest runs on the calling goroutine, from within Parallel.
+
 	// ExpSum writes exp(x[i]-top) to dst, which may be x, and returns the sum.
 	ExpSum(dst, x []T, top T) float64
+	// Softmax turns rows of scores at distance padded, a multiple of 16, into
+	// weights: row r keeps exp(scale*x[i]-top) of the keys i below first+r, of
+	// which window bounds the number (0: it does not), and 0 for all others of
+	// its padded ones. inverse[r] becomes 1 / the sum of its weights.
+	Softmax(x []T, rows, padded, first, window int, scale T, inverse []T)
+	// SoftmaxBack writes weight*(x-mean)*scale to rows of x at distance padded,
+	// a multiple of 16; mean is one number a row.
+	SoftmaxBack(x, weights []T, rows, padded int, mean []T, scale T)
+	// Silu writes gate*sigmoid(gate)*up to dst.
+	Silu(dst, gate, up []T)
+	// SiluBack writes the gradients of gate and up from that of
+	// gate*sigmoid(gate)*up, d, which may be dGate or dUp.
+	SiluBack(dGate, dUp, gate, up, d []T)
+	// Norm writes rows of x, as wide as gain, scaled to unit root mean square,
+	// times gain, to y, and the factor of each row to inverse.
+	Norm(y, x, gain, inverse []T, epsilon float64)
+	// NormBack adds the gradient of x to dx, from dy, that of the rows that Norm
+	// wrote with the factors scale.
+	NormBack(dx, dy, x, gain, scale []T)
+	// Adam moves values by one step of AdamW and updates their moments.
+	Adam(values, gradient, first, second []T, k backend.AdamFactors[T])
 }
 
 // LinearValues are a weight (out, in) by rows and a bias (out), nil without.
@@ -146,7 +169,7 @@ type Block[T Real] struct {
 	gradients passGradients[T]
 }
 
-type blockScratch[T Real] struct{ weights, other []T }
+type blockScratch[T Real] struct{ weights, other, out, inverse, mean []T }
 
 // passGradients are the gradients inside a backward pass.
 type passGradients[T Real] struct{ norm, q, k, v, attended, gate, up, down []T }
@@ -159,7 +182,6 @@ type Tape[T Real] struct {
 	// scale is 1/rms of each row, of both norms.
 	scale, midScale []T
 	gate, up        []T
-	logSum          []T // of each row and head: log of the sum of exponentials of its scores
 	raw, altered    [Places][]T
 	turns           []backend.RopeTable // of each sequence
 }
@@ -283,48 +305,35 @@ func sumColumns[T Real](do Arithmetic[T], dst []T, rows int, add func(sums []flo
 	})
 }
 
-// eachRow calls f for every row; cost is that of one row.
-func eachRow[T Real](do Arithmetic[T], rows int, cost float64, f func(r int)) {
-	const block = 16
-	do.Parallel((rows+block-1)/block, cost*float64(rows), func(_, i int) {
-		for r := i * block; r < min(rows, (i+1)*block); r++ {
-			f(r)
+// rowsAtOnce is how many rows an item of a loop over rows takes.
+const rowsAtOnce = 16
+
+// eachRows calls f for blocks of rows, from..to-1; cost is that of one row.
+func eachRows[T Real](do Arithmetic[T], rows int, cost float64, f func(from, to int)) {
+	do.Parallel((rows+rowsAtOnce-1)/rowsAtOnce, cost*float64(rows), func(_, i int) {
+		f(i*rowsAtOnce, min(rows, (i+1)*rowsAtOnce))
+	})
+}
+
+// normalise writes RMSNorm of x to y and 1/rms of each row to scale. With kept
+// not nil x is copied there.
+func normalise[T Real](do Arithmetic[T], y, x, gain, scale []T, rows int, epsilon float64, kept []T) {
+	n := len(gain)
+	eachRows(do, rows, 16*float64(n), func(from, to int) {
+		do.Norm(y[from*n:to*n], x[from*n:to*n], gain, scale[from:to], epsilon)
+		if kept != nil {
+			copy(kept[from*n:to*n], x[from*n:to*n])
 		}
 	})
 }
 
-// normalise writes RMSNorm of x to y and 1/rms of each row to scale.
-func normalise[T Real](do Arithmetic[T], y, x, gain, scale []T, rows int, epsilon float64) {
+// normaliseBack writes dx plus the gradient of x to sum, which may be dx, and
+// adds that of the gain to dGain, which may be nil.
+func normaliseBack[T Real](do Arithmetic[T], sum, dx, dGain, dy, x, gain, scale []T, rows int) {
 	n := len(gain)
-	eachRow(do, rows, 16*float64(n), func(r int) {
-		x, y := x[r*n:(r+1)*n], y[r*n:(r+1)*n]
-		var sum float64
-		for _, v := range x {
-			sum += float64(v) * float64(v)
-		}
-		s := T(1 / math.Sqrt(sum/float64(n)+epsilon))
-		scale[r] = s
-		for i, v := range x {
-			y[i] = T(v*s) * gain[i]
-		}
-	})
-}
-
-// normaliseBack adds the gradient of x to dx and that of the gain to dGain,
-// which may be nil.
-func normaliseBack[T Real](do Arithmetic[T], dx, dGain, dy, x, gain, scale []T, rows int) {
-	n := len(gain)
-	eachRow(do, rows, 32*float64(n), func(r int) {
-		x, dx, dy := x[r*n:(r+1)*n], dx[r*n:(r+1)*n], dy[r*n:(r+1)*n]
-		s := scale[r]
-		var dot float64
-		for i, v := range x {
-			dot += float64(T(dy[i]*gain[i])) * float64(v)
-		}
-		k := T(dot / float64(n) * float64(s) * float64(s) * float64(s))
-		for i, v := range x {
-			dx[i] += T(T(dy[i]*gain[i])*s) - T(v*k)
-		}
+	eachRows(do, rows, 32*float64(n), func(from, to int) {
+		copy(sum[from*n:to*n], dx[from*n:to*n])
+		do.NormBack(sum[from*n:to*n], dy[from*n:to*n], x[from*n:to*n], gain, scale[from:to])
 	})
 	if dGain != nil {
 		sumColumns(do, dGain, rows, func(sums []float64, r, from int) {
@@ -343,15 +352,17 @@ func (b *Block[T]) rotate(t *Tape[T], x []T, heads int, sign T) {
 	for i, n := range t.lengths {
 		table, row0 := t.turns[i], first
 		first += n
-		eachRow(b.do, n, 8*float64(heads*d), func(p int) {
-			row := x[(row0+p)*heads*d:][:heads*d]
-			cos, sin := table.Cos[p*table.Half:][:table.Half], table.Sin[p*table.Half:][:table.Half]
-			for h := 0; h < len(row); h += d {
-				lower, upper := row[h:][:table.Half], row[h+table.Half:][:table.Half]
-				for j, u := range lower {
-					v, c, s := upper[j], T(cos[j]), sign*T(sin[j])
-					lower[j] = T(u*c) - T(v*s)
-					upper[j] = T(v*c) + T(u*s)
+		eachRows(b.do, n, 8*float64(heads*d), func(from, to int) {
+			for p := from; p < to; p++ {
+				row := x[(row0+p)*heads*d:][:heads*d]
+				cos, sin := table.Cos[p*table.Half:][:table.Half], table.Sin[p*table.Half:][:table.Half]
+				for h := 0; h < len(row); h += d {
+					lower, upper := row[h:][:table.Half], row[h+table.Half:][:table.Half]
+					for j, u := range lower {
+						v, c, s := upper[j], T(cos[j]), sign*T(sin[j])
+						lower[j] = T(u*c) - T(v*s)
+						upper[j] = T(v*c) + T(u*s)
+					}
 				}
 			}
 		})
@@ -389,9 +400,7 @@ func (b *Block[T]) Forward(y, x []T, lengths []int, w *BlockValues[T], t *Tape[T
 		}
 		t.turns = append(t.turns, *set.upTo(n))
 	}
-	copy(sized(&t.x, len(x)), x)
-
-	normalise(b.do, sized(&t.raw[AttentionInput], len(x)), t.x, w.AttentionNorm, sized(&t.scale, rows), rows, c.NormEpsilon)
+	normalise(b.do, sized(&t.raw[AttentionInput], len(x)), x, w.AttentionNorm, sized(&t.scale, rows), rows, c.NormEpsilon, sized(&t.x, len(x)))
 	in, err := b.alter(t, AttentionInput, hidden)
 	if err != nil {
 		return err
@@ -412,10 +421,10 @@ func (b *Block[T]) Forward(y, x []T, lengths []int, w *BlockValues[T], t *Tape[T
 	if err != nil {
 		return err
 	}
-	copy(sized(&t.mid, len(x)), t.x)
+	copyRows(b.do, sized(&t.mid, len(x)), t.x)
 	project(b.do, t.mid, in, rows, &w.Output, true)
 
-	normalise(b.do, sized(&t.raw[MLPInput], len(x)), t.mid, w.MLPNorm, sized(&t.midScale, rows), rows, c.NormEpsilon)
+	normalise(b.do, sized(&t.raw[MLPInput], len(x)), t.mid, w.MLPNorm, sized(&t.midScale, rows), rows, c.NormEpsilon, y)
 	if in, err = b.alter(t, MLPInput, hidden); err != nil {
 		return err
 	}
@@ -423,28 +432,21 @@ func (b *Block[T]) Forward(y, x []T, lengths []int, w *BlockValues[T], t *Tape[T
 	project(b.do, sized(&t.gate, rows*width), in, rows, &w.Gate, false)
 	project(b.do, sized(&t.up, rows*width), in, rows, &w.Up, false)
 	product := sized(&t.raw[DownInput], rows*width)
-	b.sigmoids(t, product, func(i int, sigmoid T) { product[i] = T(t.gate[i]*sigmoid) * t.up[i] })
+	eachRows(b.do, rows, 100*float64(width), func(from, to int) {
+		b.do.Silu(product[from*width:to*width], t.gate[from*width:to*width], t.up[from*width:to*width])
+	})
 	if in, err = b.alter(t, DownInput, width); err != nil {
 		return err
 	}
-	copy(y, t.mid)
 	project(b.do, y, in, rows, &w.Down, true)
 	return nil
 }
 
-// sigmoids calls f with the sigmoid of every gate; scratch is as long as the
-// gates and free until f has seen the same index.
-func (b *Block[T]) sigmoids(t *Tape[T], scratch []T, f func(i int, sigmoid T)) {
-	width := b.Config.IntermediateSize
-	eachRow(b.do, t.rows, 100*float64(width), func(r int) {
-		e, gate := scratch[r*width:(r+1)*width], t.gate[r*width:(r+1)*width]
-		for i, g := range gate {
-			e[i] = -g
-		}
-		b.do.ExpSum(e, e, 0)
-		for i, v := range e {
-			f(r*width+i, 1/(1+v))
-		}
+// copyRows copies src to dst with all workers.
+func copyRows[T Real](do Arithmetic[T], dst, src []T) {
+	const at = 1 << 13
+	do.Parallel((len(src)+at-1)/at, float64(len(src)), func(_, i int) {
+		copy(dst[i*at:min(len(src), (i+1)*at)], src[i*at:])
 	})
 }
 
@@ -478,69 +480,44 @@ func transposed[T Real](x backend.Operand[T]) backend.Operand[T] {
 	return x
 }
 
+// attentionUnit is what rows of scores are padded to.
+const attentionUnit = 16
+
 // attend computes causal attention to the place OutputInput.
 func (b *Block[T]) attend(t *Tape[T]) {
 	c := b.Config
 	d, qw, kvw := c.HeadDim, c.QueryWidth(), c.KVWidth()
 	q, k, v, out := b.flowing(t, QueryRotated), b.flowing(t, KeyRotated), b.flowing(t, ValueOutput), t.raw[OutputInput]
-	sized(&t.logSum, t.rows*c.Heads)
-	scale := T(1 / math.Sqrt(float64(d)))
 	group := c.Heads / c.KVHeads
 	b.heads(t, 4, func(worker int, h headTask) {
+		s := &b.scratch[worker]
 		for head := h.kvHead * group; head < (h.kvHead+1)*group; head++ {
 			for r0 := 0; r0 < h.length; r0 += attentionRows {
 				n := min(attentionRows, h.length-r0)
 				keys := r0 + n
-				p := sized(&b.scratch[worker].weights, n*keys)
-				b.scores(worker, p, q, k, h, head, r0, n, scale)
-				for r := range n {
-					row := p[r*keys : (r+1)*keys]
-					low, high := b.sees(r0 + r)
-					top := largest(row[low:high])
-					sum := b.do.ExpSum(row[low:high], row[low:high], top)
-					clear(row[:low])
-					clear(row[high:])
-					inverse := T(1 / sum)
-					for i := low; i < high; i++ {
-						row[i] *= inverse
-					}
-					t.logSum[(h.first+r0+r)*c.Heads+head] = top + T(math.Log(sum))
+				weights := b.weights(worker, q, k, h, head, r0, n)
+				at := view(out, qw, head*d, h.first+r0)
+				b.do.ProductOn(worker, backend.Product[T]{Rows: n, Cols: d, Terms: keys, A: weights, B: view(v, kvw, h.kvHead*d, h.first), C: at.Data, Stride: qw})
+				for r, inverse := range s.inverse {
+					scale(at.Data[r*qw:][:d], inverse)
 				}
-				b.do.ProductOn(worker, backend.Product[T]{Rows: n, Cols: d, Terms: keys,
-					A: backend.Operand[T]{Data: p, Stride: keys}, B: view(v, kvw, h.kvHead*d, h.first),
-					C: view(out, qw, head*d, h.first+r0).Data, Stride: qw})
 			}
 		}
 	})
 }
 
-// largest returns the largest of x, which is not empty; a NaN may be passed over.
-func largest[T Real](x []T) T {
-	top := x[0]
-	for _, v := range x {
-		if v > top {
-			top = v
-		}
-	}
-	return top
-}
-
-// sees returns the keys [low, high) that position p sees.
-func (b *Block[T]) sees(p int) (low, high int) {
-	if b.Window > 0 {
-		low = max(0, p+1-b.Window)
-	}
-	return low, p + 1
-}
-
-// scores writes scale·q·kᵀ of n rows from r0 of a head to p, (n, r0+n).
-func (b *Block[T]) scores(worker int, p, q, k []T, h headTask, head, r0, n int, scale T) {
+// weights writes the weights of n rows from r0 of a head, times the sums of
+// their rows, to the worker's scratch, and the inverses of the sums beside
+// them. It returns them as (n, r0+n).
+func (b *Block[T]) weights(worker int, q, k []T, h headTask, head, r0, n int) backend.Operand[T] {
 	d := b.Config.HeadDim
+	s := &b.scratch[worker]
+	padded := (r0 + n + attentionUnit - 1) / attentionUnit * attentionUnit
+	p := sized(&s.weights, n*padded)
 	b.do.ProductOn(worker, backend.Product[T]{Rows: n, Cols: r0 + n, Terms: d,
-		A: view(q, b.Config.QueryWidth(), head*d, h.first+r0), B: transposed(view(k, b.Config.KVWidth(), h.kvHead*d, h.first)), C: p, Stride: r0 + n})
-	for i := range p {
-		p[i] *= scale
-	}
+		A: view(q, b.Config.QueryWidth(), head*d, h.first+r0), B: transposed(view(k, b.Config.KVWidth(), h.kvHead*d, h.first)), C: p, Stride: padded})
+	b.do.Softmax(p, n, padded, r0+1, b.Window, T(1/math.Sqrt(float64(d))), sized(&s.inverse, n))
+	return backend.Operand[T]{Data: p, Stride: padded}
 }
 
 // attendBack turns the gradient of the place OutputInput into those of the
@@ -549,42 +526,39 @@ func (b *Block[T]) attendBack(t *Tape[T], dq, dk, dv, dOut []T) {
 	c := b.Config
 	d, qw, kvw := c.HeadDim, c.QueryWidth(), c.KVWidth()
 	q, k, v, out := b.flowing(t, QueryRotated), b.flowing(t, KeyRotated), b.flowing(t, ValueOutput), t.raw[OutputInput]
-	scale := T(1 / math.Sqrt(float64(d)))
 	group := c.Heads / c.KVHeads
-	clear(dk)
-	clear(dv)
 	b.heads(t, 10, func(worker int, h headTask) {
 		s := &b.scratch[worker]
+		for r := h.first; r < h.first+h.length; r++ {
+			clear(dk[r*kvw+h.kvHead*d:][:d])
+			clear(dv[r*kvw+h.kvHead*d:][:d])
+		}
 		for head := h.kvHead * group; head < (h.kvHead+1)*group; head++ {
 			for r0 := 0; r0 < h.length; r0 += attentionRows {
 				n := min(attentionRows, h.length-r0)
 				keys := r0 + n
-				p, dp := sized(&s.weights, n*keys), sized(&s.other, n*keys)
-				b.scores(worker, p, q, k, h, head, r0, n, scale)
-				for r := range n {
-					row := p[r*keys : (r+1)*keys]
-					low, high := b.sees(r0 + r)
-					b.do.ExpSum(row[low:high], row[low:high], t.logSum[(h.first+r0+r)*c.Heads+head])
-					clear(row[:low])
-					clear(row[high:])
+				weights := b.weights(worker, q, k, h, head, r0, n)
+				// The gradient of the output over the sum of its row's weights, and
+				// the mean of the gradients of the weights.
+				rows, mean := sized(&s.out, n*d), sized(&s.mean, n)
+				for r, inverse := range s.inverse {
+					at := (h.first+r0+r)*qw + head*d
+					o, row := out[at:at+d], rows[r*d:(r+1)*d]
+					var dot float64
+					for i, g := range dOut[at : at+d] {
+						g *= inverse
+						row[i] = g
+						dot += float64(float64(o[i]) * float64(g))
+					}
+					mean[r] = T(dot)
 				}
-				weights, rowsOut := backend.Operand[T]{Data: p, Stride: keys}, view(dOut, qw, head*d, h.first+r0)
+				rowsOut := backend.Operand[T]{Data: rows, Stride: d}
 				b.do.ProductOn(worker, backend.Product[T]{Rows: keys, Cols: d, Terms: n, Accumulate: true,
 					A: transposed(weights), B: rowsOut, C: view(dv, kvw, h.kvHead*d, h.first).Data, Stride: kvw})
+				gradient := backend.Operand[T]{Data: sized(&s.other, n*weights.Stride), Stride: weights.Stride}
 				b.do.ProductOn(worker, backend.Product[T]{Rows: n, Cols: keys, Terms: d,
-					A: rowsOut, B: transposed(view(v, kvw, h.kvHead*d, h.first)), C: dp, Stride: keys})
-				for r := range n {
-					at := (h.first+r0+r)*qw + head*d
-					var dot float64 // sum of weight times its gradient
-					for i, o := range out[at : at+d] {
-						dot += float64(o) * float64(dOut[at+i])
-					}
-					row := dp[r*keys : (r+1)*keys]
-					for i, w := range p[r*keys : (r+1)*keys] {
-						row[i] = w * (row[i] - T(dot)) * scale
-					}
-				}
-				gradient := backend.Operand[T]{Data: dp, Stride: keys}
+					A: rowsOut, B: transposed(view(v, kvw, h.kvHead*d, h.first)), C: gradient.Data, Stride: gradient.Stride})
+				b.do.SoftmaxBack(gradient.Data, weights.Data, n, gradient.Stride, mean, T(1/math.Sqrt(float64(d))))
 				b.do.ProductOn(worker, backend.Product[T]{Rows: n, Cols: d, Terms: keys,
 					A: gradient, B: view(k, kvw, h.kvHead*d, h.first), C: view(dq, qw, head*d, h.first+r0).Data, Stride: qw})
 				b.do.ProductOn(worker, backend.Product[T]{Rows: keys, Cols: d, Terms: n, Accumulate: true,
@@ -623,10 +597,9 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 		return err
 	}
 	gate, up := sized(&s.gate, rows*width), sized(&s.up, rows*width)
-	b.sigmoids(t, gate, func(i int, sigmoid T) {
-		x, d := t.gate[i], down[i]
-		up[i] = d * T(x*sigmoid)
-		gate[i] = d * t.up[i] * (sigmoid + T(T(x*sigmoid)*(1-sigmoid)))
+	eachRows(do, rows, 200*float64(width), func(from, to int) {
+		i, n := from*width, to*width
+		do.SiluBack(gate[i:n], up[i:n], t.gate[i:n], t.up[i:n], down[i:n])
 	})
 	norm, in := sized(&s.norm, rows*hidden), b.flowing(t, MLPInput)
 	projectBack(do, norm, gate, in, rows, &w.Gate, of(&g.Gate), false)
@@ -634,8 +607,7 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 	if err := b.undo(t, MLPInput, norm, hidden); err != nil {
 		return err
 	}
-	copy(dx, dy)
-	normaliseBack(do, dx, g.MLPNorm, norm, t.mid, w.MLPNorm, t.midScale, rows)
+	normaliseBack(do, dx, dy, g.MLPNorm, norm, t.mid, w.MLPNorm, t.midScale, rows)
 
 	attended := sized(&s.attended, rows*qWidth)
 	projectBack(do, attended, dx, b.flowing(t, OutputInput), rows, &w.Output, of(&g.Output), false)
@@ -661,7 +633,7 @@ func (b *Block[T]) Backward(dx, dy []T, w, g *BlockValues[T], t *Tape[T]) error 
 	if err := b.undo(t, AttentionInput, norm, hidden); err != nil {
 		return err
 	}
-	normaliseBack(do, dx, g.AttentionNorm, norm, t.x, w.AttentionNorm, t.scale, rows)
+	normaliseBack(do, dx, dx, g.AttentionNorm, norm, t.x, w.AttentionNorm, t.scale, rows)
 	return nil
 }
 
@@ -712,4 +684,100 @@ func (Plain[T]) ExpSum(dst, x []T, top T) float64 {
 		sum += e
 	}
 	return sum
+}
+
+// Softmax is that of Arithmetic.
+func (a Plain[T]) Softmax(x []T, rows, padded, first, window int, scale T, inverse []T) {
+	for r := range rows {
+		row := x[r*padded : (r+1)*padded]
+		low, high := 0, first+r
+		if window > 0 {
+			low = max(0, high-window)
+		}
+		seen := row[low:high]
+		for i := range seen {
+			seen[i] *= scale
+		}
+		inverse[r] = T(1 / a.ExpSum(seen, seen, largest(seen)))
+		clear(row[:low])
+		clear(row[high:])
+	}
+}
+
+// SoftmaxBack is that of Arithmetic.
+func (Plain[T]) SoftmaxBack(x, weights []T, rows, padded int, mean []T, scale T) {
+	for r := range rows {
+		for i := r * padded; i < (r+1)*padded; i++ {
+			x[i] = weights[i] * (x[i] - mean[r]) * scale
+		}
+	}
+}
+
+func sigmoid[T Real](x T) T { return T(1 / (1 + math.Exp(-float64(x)))) }
+
+// Silu is that of Arithmetic.
+func (Plain[T]) Silu(dst, gate, up []T) {
+	for i, x := range gate {
+		dst[i] = x * sigmoid(x) * up[i]
+	}
+}
+
+// SiluBack is that of Arithmetic.
+func (Plain[T]) SiluBack(dGate, dUp, gate, up, d []T) {
+	for i, x := range gate {
+		s, g := sigmoid(x), d[i]
+		dUp[i] = g * x * s
+		dGate[i] = g * up[i] * s * (1 + x*(1-s))
+	}
+}
+
+// Norm is that of Arithmetic.
+func (Plain[T]) Norm(y, x, gain, inverse []T, epsilon float64) {
+	n := len(gain)
+	for r := range inverse {
+		row := x[r*n : (r+1)*n]
+		var sum float64
+		for _, v := range row {
+			sum += float64(v) * float64(v)
+		}
+		inverse[r] = T(1 / math.Sqrt(sum/float64(n)+epsilon))
+		for i, v := range row {
+			y[r*n+i] = v * inverse[r] * gain[i]
+		}
+	}
+}
+
+// NormBack is that of Arithmetic.
+func (Plain[T]) NormBack(dx, dy, x, gain, scale []T) {
+	n := len(gain)
+	for r, s := range scale {
+		var dot T
+		for i, g := range gain {
+			dot += dy[r*n+i] * g * x[r*n+i]
+		}
+		for i, g := range gain {
+			dx[r*n+i] += s * (dy[r*n+i]*g - x[r*n+i]*dot*s*s/T(n))
+		}
+	}
+}
+
+// Adam is that of Arithmetic.
+func (Plain[T]) Adam(values, gradient, first, second []T, k backend.AdamFactors[T]) {
+	for i, d := range gradient {
+		d *= k.Scale
+		first[i] += k.First * (d - first[i])
+		second[i] = second[i]*k.Second + d*d*k.Rest
+		values[i] = values[i]*k.Keep - k.Step*first[i]/(T(math.Sqrt(float64(second[i])))/k.Root+k.Epsilon)
+	}
+}
+
+// largest returns the largest of x, which is not empty; a NaN may be passed over.
+func largest[T Real](x []T) T {
+	top := x[0]
+	for _, v := range x {
+		if v > top {
+			top = v
+		}
+	}
+	return top
 }

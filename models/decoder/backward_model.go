@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"splitbench/models/backend"
 	"splitbench/models/checkpoint"
 )
 
@@ -38,6 +39,73 @@ func (v *ModelValues[T]) Like() *ModelValues[T] {
 		g.Head = make([]T, len(v.Head))
 	}
 	return g
+}
+
+// NewModelValues returns zeros of the shapes of configuration c, which has no
+// biases, and the one piece of memory that they lie in, in the order of Spans.
+// Maps that read the same input lie side by side, in which case one product
+// serves them all.
+func NewModelValues[T Real](c checkpoint.Config) (v *ModelValues[T], memory []T) {
+	n := 0
+	spans := Spans(c)
+	for _, s := range spans {
+		n += s.Len()
+	}
+	memory = make([]T, n)
+	rest := memory
+	take := func() []T {
+		n := spans[0].Len()
+		x := rest[:n:len(rest)]
+		rest, spans = rest[n:], spans[1:]
+		return x
+	}
+	v = &ModelValues[T]{Embedding: take()}
+	for range c.Layers {
+		b := &BlockValues[T]{AttentionNorm: take(), MLPNorm: take()}
+		for _, l := range b.linearValues() {
+			l.Weight = take()
+		}
+		v.Blocks = append(v.Blocks, b)
+	}
+	v.FinalNorm = take()
+	if !c.TiedEmbeddings {
+		v.Head = take()
+	}
+	return v, memory
+}
+
+// Span is a parameter in the memory of NewModelValues.
+type Span struct {
+	Name  string // in a checkpoint
+	Shape []int
+}
+
+// Len is the number of values.
+func (s Span) Len() int {
+	n := 1
+	for _, d := range s.Shape {
+		n *= d
+	}
+	return n
+}
+
+// Spans lists the parameters of configuration c, which has no biases, in the
+// order of Each.
+func Spans(c checkpoint.Config) []Span {
+	all := []Span{{"model.embed_tokens.weight", []int{c.VocabSize, c.HiddenSize}}}
+	for k := range c.Layers {
+		in := fmt.Sprintf("model.layers.%d.", k)
+		all = append(all, Span{in + "input_layernorm.weight", []int{c.HiddenSize}}, Span{in + "post_attention_layernorm.weight", []int{c.HiddenSize}})
+		for _, l := range linears {
+			rows, cols := shapeOf(c, l.name)
+			all = append(all, Span{in + l.name + ".weight", []int{rows, cols}})
+		}
+	}
+	all = append(all, Span{"model.norm.weight", []int{c.HiddenSize}})
+	if !c.TiedEmbeddings {
+		all = append(all, Span{"lm_head.weight", []int{c.VocabSize, c.HiddenSize}})
+	}
+	return all
 }
 
 // ModelValuesOf reads all parameters of a checkpoint as float32.
@@ -79,7 +147,10 @@ type Network[T Real] struct {
 	tapes  []Tape[T]
 
 	x, normed, scale, gradient, dNormed, logits []T
-	losses                                      []float64
+	losses, squares                             []float64
+	ids, next                                   []int32
+	weights                                     []float32
+	lengths                                     []int
 }
 
 // NewNetwork returns the passes of a model of configuration c.
@@ -98,31 +169,75 @@ func NewNetwork[T Real](c checkpoint.Config, a Arithmetic[T]) (*Network[T], erro
 // logitBytes bounds the memory of the logits that exist at a time.
 const logitBytes = 32 << 20
 
+// Objective is what a training minimises.
+type Objective struct {
+	// Weights are those of the predictions of each sequence, one less than its
+	// tokens, none negative; nil: all 1.
+	Weights [][]float32
+	// ZLoss is the factor of the mean of log²(sum of exponentials of the logits)
+	// (Chowdhery et al., PaLM, arXiv 2204.02311, section 5); 0: none.
+	ZLoss float64
+}
+
+// Losses are the parts of an objective: their sum is what gradients belong to.
+type Losses struct {
+	CrossEntropy float64 // mean of -log p(next token), natural, by weight
+	Z            float64
+	Weight       float64 // sum of the weights
+}
+
 // Loss returns the mean of -log p(next token), natural, over all positions of
 // the sequences but the last of each. With g, gradients of that mean are added
 // to it. Sequences have at least two tokens.
 func (n *Network[T]) Loss(w, g *ModelValues[T], sequences [][]int32) (float64, error) {
+	l, err := n.Losses(w, g, sequences, Objective{})
+	return l.CrossEntropy, err
+}
+
+// Losses is Loss for an objective.
+func (n *Network[T]) Losses(w, g *ModelValues[T], sequences [][]int32, o Objective) (Losses, error) {
 	c, do, hidden := n.Config, n.do, n.Config.HiddenSize
 	if len(w.Blocks) != c.Layers || len(w.Embedding) != c.VocabSize*hidden || len(w.FinalNorm) != hidden || (w.Head != nil && len(w.Head) != len(w.Embedding)) {
-		return 0, fmt.Errorf("parameters do not fit the configuration: %d blocks, embedding of %d", len(w.Blocks), len(w.Embedding))
+		return Losses{}, fmt.Errorf("parameters do not fit the configuration: %d blocks, embedding of %d", len(w.Blocks), len(w.Embedding))
 	}
-	var ids, next []int32
-	var lengths []int
+	ids, next, weights, lengths := n.ids[:0], n.next[:0], n.weights[:0], n.lengths[:0]
+	if o.Weights != nil && len(o.Weights) != len(sequences) {
+		return Losses{}, fmt.Errorf("weights of %d sequences, expected %d", len(o.Weights), len(sequences))
+	}
+	total := 0.0
 	for i, s := range sequences {
 		if len(s) < 2 {
-			return 0, fmt.Errorf("sequence %d has %d tokens, expected at least 2", i, len(s))
+			return Losses{}, fmt.Errorf("sequence %d has %d tokens, expected at least 2", i, len(s))
 		}
 		for _, id := range s {
 			if id < 0 || int(id) >= c.VocabSize {
-				return 0, fmt.Errorf("sequence %d: token id %d is outside the vocabulary of %d", i, id, c.VocabSize)
+				return Losses{}, fmt.Errorf("sequence %d: token id %d is outside the vocabulary of %d", i, id, c.VocabSize)
 			}
 		}
 		ids, next = append(ids, s[:len(s)-1]...), append(next, s[1:]...)
 		lengths = append(lengths, len(s)-1)
+		if o.Weights == nil {
+			total += float64(len(s) - 1)
+			continue
+		}
+		if len(o.Weights[i]) != len(s)-1 {
+			return Losses{}, fmt.Errorf("sequence %d has %d weights, expected %d", i, len(o.Weights[i]), len(s)-1)
+		}
+		for _, w := range o.Weights[i] {
+			if !(w >= 0) {
+				return Losses{}, fmt.Errorf("sequence %d has the weight %v, expected 0 or more", i, w)
+			}
+			total += float64(w)
+		}
+		weights = append(weights, o.Weights[i]...)
 	}
+	n.ids, n.next, n.weights, n.lengths = ids, next, weights, lengths
 	rows := len(ids)
 	if rows == 0 {
-		return 0, fmt.Errorf("no sequences")
+		return Losses{}, fmt.Errorf("no sequences")
+	}
+	if !(total > 0) {
+		return Losses{}, fmt.Errorf("all weights are 0")
 	}
 	x := sized(&n.x, rows*hidden)
 	for r, id := range ids {
@@ -130,11 +245,11 @@ func (n *Network[T]) Loss(w, g *ModelValues[T], sequences [][]int32) (float64, e
 	}
 	for k, b := range n.Blocks {
 		if err := b.Forward(x, x, lengths, w.Blocks[k], &n.tapes[k]); err != nil {
-			return 0, fmt.Errorf("block %d: %w", k+1, err)
+			return Losses{}, fmt.Errorf("block %d: %w", k+1, err)
 		}
 	}
 	normed := sized(&n.normed, rows*hidden)
-	normalise(do, normed, x, w.FinalNorm, sized(&n.scale, rows), rows, c.NormEpsilon)
+	normalise(do, normed, x, w.FinalNorm, sized(&n.scale, rows), rows, c.NormEpsilon, nil)
 
 	head := &LinearValues[T]{Weight: w.Head}
 	var dHead *LinearValues[T]
@@ -149,43 +264,54 @@ func (n *Network[T]) Loss(w, g *ModelValues[T], sequences [][]int32) (float64, e
 		sized(&n.dNormed, rows*hidden)
 	}
 	chunk := max(1, min(rows, logitBytes/8/c.VocabSize))
-	losses := sized(&n.losses, rows)
+	losses, squares := sized(&n.losses, rows), sized(&n.squares, rows)
 	for from := 0; from < rows; from += chunk {
 		m := min(chunk, rows-from)
 		logits := sized(&n.logits, m*c.VocabSize)
 		part := normed[from*hidden : (from+m)*hidden]
 		project(do, logits, part, m, head, false)
-		eachRow(do, m, 40*float64(c.VocabSize), func(r int) {
-			row := logits[r*c.VocabSize : (r+1)*c.VocabSize]
-			id := next[from+r]
-			top := largest(row)
-			logit := row[id]
-			sum := do.ExpSum(row, row, top)
-			losses[from+r] = math.Log(sum) - float64(logit-top)
-			k := T(1 / (sum * float64(rows)))
-			for i := range row {
-				row[i] *= k
+		eachRows(do, m, 40*float64(c.VocabSize), func(first, end int) {
+			for r := first; r < end; r++ {
+				row := logits[r*c.VocabSize : (r+1)*c.VocabSize]
+				id := next[from+r]
+				top := largest(row)
+				logit := row[id]
+				sum := do.ExpSum(row, row, top)
+				weight := 1.0
+				if o.Weights != nil {
+					weight = float64(weights[from+r])
+				}
+				log := math.Log(sum)
+				losses[from+r] = weight * (log - float64(logit-top))
+				log += float64(top)
+				squares[from+r] = weight * log * log
+				if g == nil {
+					continue
+				}
+				scale(row, T(weight/total*(1+2*o.ZLoss*log)/sum))
+				row[id] -= T(weight / total)
 			}
-			row[id] -= T(1 / float64(rows))
 		})
 		if g != nil {
 			projectBack(do, n.dNormed[from*hidden:(from+m)*hidden], logits, part, m, head, dHead, false)
 		}
 	}
-	var loss float64
-	for _, l := range losses {
-		loss += l
+	loss := Losses{Weight: total}
+	for r, l := range losses {
+		loss.CrossEntropy += l
+		loss.Z += squares[r]
 	}
-	loss /= float64(rows)
+	loss.CrossEntropy /= total
+	loss.Z *= o.ZLoss / total
 	if g == nil {
 		return loss, nil
 	}
 	d := sized(&n.gradient, rows*hidden)
 	clear(d)
-	normaliseBack(do, d, g.FinalNorm, n.dNormed, x, w.FinalNorm, n.scale, rows)
+	normaliseBack(do, d, d, g.FinalNorm, n.dNormed, x, w.FinalNorm, n.scale, rows)
 	for k := c.Layers - 1; k >= 0; k-- {
 		if err := n.Blocks[k].Backward(d, d, w.Blocks[k], g.Blocks[k], &n.tapes[k]); err != nil {
-			return 0, fmt.Errorf("block %d: %w", k+1, err)
+			return Losses{}, fmt.Errorf("block %d: %w", k+1, err)
 		}
 	}
 	for r, id := range ids { // one after the other: rows of one token add up in order
@@ -195,6 +321,13 @@ func (n *Network[T]) Loss(w, g *ModelValues[T], sequences [][]int32) (float64, e
 		}
 	}
 	return loss, nil
+}
+
+// scale multiplies x by k.
+func scale[T Real](x []T, k T) {
+	for i := range x {
+		x[i] *= k
+	}
 }
 
 // AdamW is the optimiser of Loshchilov and Hutter (arXiv 1711.05101) in the
@@ -217,17 +350,85 @@ func (a *AdamW[T]) Begin() { a.Steps++ }
 // Update moves the values of one parameter against its gradient g.
 func (a *AdamW[T]) Update(name string, values, g []T, rate float64) {
 	m, v := a.Moments(name, len(values))
-	c1 := 1 - math.Pow(a.Beta1, float64(a.Steps))
-	root := math.Sqrt(1 - math.Pow(a.Beta2, float64(a.Steps)))
-	step, keep := T(rate/c1), T(1-float64(rate*a.Decay))
-	b1, b2, epsilon := T(1-a.Beta1), T(a.Beta2), T(a.Epsilon)
-	b2rest := T(1 - a.Beta2)
-	for i, d := range g {
-		m[i] += T(b1 * (d - m[i]))
-		v[i] = T(v[i]*b2) + T(T(d*d)*b2rest)
-		denominator := T(math.Sqrt(float64(v[i])))/T(root) + epsilon
-		values[i] = T(values[i]*keep) - T(step*T(m[i]/denominator))
+	a.step(values, g, m, v, a.factors(1, rate, a.Decay))
+}
+
+// updateAtOnce is how many values one item of UpdateParts moves.
+const updateAtOnce = 8192
+
+// Part is a stretch of parameters that UpdateParts moves.
+type Part[T Real] struct {
+	Values, Gradient []T
+	// First and Second are the moments of the values, zeros at first.
+	First, Second []T
+	Decay         float64
+}
+
+// UpdateParts moves parts with all workers; Begin comes before it. Gradients
+// count times scale. The caller keeps the moments, those of Update are others.
+func (a *AdamW[T]) UpdateParts(do Arithmetic[T], parts []Part[T], scale, rate float64) {
+	var items []Part[T]
+	n := 0
+	for _, p := range parts {
+		for len(p.Values) > 0 {
+			k := min(updateAtOnce, len(p.Values))
+			items = append(items, Part[T]{p.Values[:k], p.Gradient[:k], p.First[:k], p.Second[:k], p.Decay})
+			p.Values, p.Gradient, p.First, p.Second = p.Values[k:], p.Gradient[k:], p.First[k:], p.Second[k:]
+			n += k
+		}
 	}
+	do.Parallel(len(items), 20*float64(n), func(_, i int) {
+		p := items[i]
+		do.Adam(p.Values, p.Gradient, p.First, p.Second, a.factors(scale, rate, p.Decay))
+	})
+}
+
+// factors are the numbers of the step at hand for gradients times scale.
+func (a *AdamW[T]) factors(scale, rate, decay float64) backend.AdamFactors[T] {
+	c1 := 1 - math.Pow(a.Beta1, float64(a.Steps))
+	return backend.AdamFactors[T]{
+		Scale: T(scale), First: T(1 - a.Beta1), Second: T(a.Beta2), Rest: T(1 - a.Beta2), Epsilon: T(a.Epsilon),
+		Root: T(math.Sqrt(1 - math.Pow(a.Beta2, float64(a.Steps)))), Step: T(rate / c1), Keep: T(1 - float64(rate*decay)),
+	}
+}
+
+// step is one step on values, their gradient and their moments.
+func (a *AdamW[T]) step(values, g, m, v []T, k backend.AdamFactors[T]) {
+	for i, d := range g {
+		d = T(d * k.Scale)
+		m[i] += T(k.First * (d - m[i]))
+		v[i] = T(v[i]*k.Second) + T(T(d*d)*k.Rest)
+		denominator := T(math.Sqrt(float64(v[i])))/k.Root + k.Epsilon
+		values[i] = T(values[i]*k.Keep) - T(k.Step*T(m[i]/denominator))
+	}
+}
+
+// squaresAtOnce is how many values share a partial sum of SumSquares.
+const squaresAtOnce = 8192
+
+// SumSquares returns the sum of the squares of x in float64, the same with any
+// number of workers: sums of squaresAtOnce values in eight interleaved lanes,
+// one after the other.
+func SumSquares[T Real](do Arithmetic[T], x []T) float64 {
+	sums := make([]float64, (len(x)+squaresAtOnce-1)/squaresAtOnce)
+	do.Parallel(len(sums), 8*float64(len(x)), func(_, i int) {
+		part := x[i*squaresAtOnce : min(len(x), (i+1)*squaresAtOnce)]
+		var l [8]float64
+		for ; len(part) >= 8; part = part[8:] {
+			for j, v := range (*[8]T)(part) {
+				l[j] += float64(float64(v) * float64(v))
+			}
+		}
+		for j, v := range part {
+			l[j] += float64(float64(v) * float64(v))
+		}
+		sums[i] = ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+	})
+	var sum float64
+	for _, s := range sums {
+		sum += s
+	}
+	return sum
 }
 
 // Moments returns the running means of the gradient and of its square, n

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"splitbench/models/backend/cpu"
 	"splitbench/models/checkpoint"
@@ -116,44 +117,160 @@ func toyValues[T Real](c checkpoint.Config, seed uint64) *ModelValues[T] {
 
 var toySequences = [][]int32{{1, 5, 3, 5, 9, 0, 2}, {4, 4}, {7, 10, 6, 1, 1, 8}}
 
-// TestGradients compares every gradient with a central difference in float64.
+// TestGradients compares every gradient with a central difference in float64,
+// of the plain loss and of an objective with weights and z-loss.
 func TestGradients(t *testing.T) {
-	for _, tied := range []bool{false, true} {
-		c := toy(tied)
-		n, err := NewNetwork[float64](c, Plain[float64]{})
+	weighted := Objective{ZLoss: 0.3, Weights: [][]float32{{1, 0, 0.5, 2, 1, 1}, {0.25}, {1, 1, 0, 3, 1}}}
+	testGradients(t, true, Objective{})
+	testGradients(t, false, weighted)
+}
+
+func testGradients(t *testing.T, tied bool, o Objective) {
+	c := toy(tied)
+	n, err := NewNetwork[float64](c, Plain[float64]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := toyValues[float64](c, 5)
+	g := w.Like()
+	if _, err := n.Losses(w, g, toySequences, o); err != nil {
+		t.Fatal(err)
+	}
+	gradients := map[string][]float64{}
+	g.Each(func(name string, v []float64) { gradients[name] = v })
+	count := 0
+	w.Each(func(name string, v []float64) {
+		for i := range v {
+			const h = 1e-5
+			start := v[i]
+			at := func(x float64) float64 {
+				v[i] = x
+				l, err := n.Losses(w, nil, toySequences, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l.CrossEntropy + l.Z
+			}
+			want := (at(start+h) - at(start-h)) / (2 * h)
+			v[i] = start
+			if have := gradients[name][i]; math.Abs(have-want) > 1e-7*max(1, math.Abs(want)) {
+				t.Fatalf("tied %v: gradient of %s[%d] is %v, expected %v", tied, name, i, have, want)
+			}
+			count++
+		}
+	})
+	if count < 1500 {
+		t.Errorf("only %d gradients were compared", count)
+	}
+}
+
+// TestObjective compares an objective with its definition, worked out from the
+// logits of a plain loss per position.
+func TestObjective(t *testing.T) {
+	c := toy(false)
+	n, err := NewNetwork[float64](c, Plain[float64]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := toyValues[float64](c, 5)
+	// A head of zeros gives every token the probability 1/11 and logits whose
+	// exponentials add up to 11.
+	clear(w.Head)
+	l, err := n.Losses(w, nil, toySequences[:1], Objective{ZLoss: 0.5, Weights: [][]float32{{1, 0, 0, 0, 0, 3}}})
+	log := math.Log(11)
+	if err != nil || math.Abs(l.CrossEntropy-log) > 1e-12 || math.Abs(l.Z-0.5*log*log) > 1e-12 || l.Weight != 4 {
+		t.Errorf("%+v (%v), expected %v, %v and 4", l, err, log, 0.5*log*log)
+	}
+	w = toyValues[float64](c, 5)
+	// Weights of one position each add up to the plain loss.
+	plain, err := n.Loss(w, nil, toySequences[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for i := range 6 {
+		one := make([]float32, 6)
+		one[i] = 2
+		l, err := n.Losses(w, nil, toySequences[:1], Objective{Weights: [][]float32{one}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := toyValues[float64](c, 5)
-		g := w.Like()
-		if _, err := n.Loss(w, g, toySequences); err != nil {
+		sum += l.CrossEntropy
+	}
+	if math.Abs(sum/6-plain) > 1e-12 {
+		t.Errorf("the positions have a mean of %v, expected %v", sum/6, plain)
+	}
+	for _, o := range []Objective{{Weights: [][]float32{}}, {Weights: [][]float32{{1}}}, {Weights: [][]float32{{0, 0, 0, 0, 0, 0}}}, {Weights: [][]float32{{1, 1, 1, 1, 1, -1}}}} {
+		if _, err := n.Losses(w, nil, toySequences[:1], o); err == nil {
+			t.Errorf("no error for the weights %v", o.Weights)
+		}
+	}
+}
+
+// TestNewModelValues compares the names and shapes with those of Each.
+func TestNewModelValues(t *testing.T) {
+	for _, tied := range []bool{false, true} {
+		c := toy(tied)
+		v, memory := NewModelValues[float32](c)
+		for i := range memory {
+			memory[i] = float32(i)
+		}
+		spans, at := Spans(c), 0
+		v.Each(func(name string, values []float32) {
+			s := spans[0]
+			if name != s.Name || len(values) != s.Len() || values[0] != float32(at) {
+				t.Errorf("%s of %d values from %v, expected %s of %d from %d", name, len(values), values[0], s.Name, s.Len(), at)
+			}
+			spans, at = spans[1:], at+s.Len()
+		})
+		if len(spans) != 0 || at != len(memory) {
+			t.Errorf("%d spans and %d values are left", len(spans), len(memory)-at)
+		}
+	}
+}
+
+// TestUpdateParts compares steps on the kernels, in parts, with those of Update,
+// and the sum of squares with a plain one.
+func TestUpdateParts(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	const n = 3*updateAtOnce + 13
+	var first []float32
+	for _, workers := range []int{1, 2} {
+		be, err := cpu.New(cpu.Options{Workers: workers})
+		if err != nil {
 			t.Fatal(err)
 		}
-		gradients := map[string][]float64{}
-		g.Each(func(name string, v []float64) { gradients[name] = v })
-		count := 0
-		w.Each(func(name string, v []float64) {
-			for i := range v {
-				const h = 1e-5
-				start := v[i]
-				at := func(x float64) float64 {
-					v[i] = x
-					l, err := n.Loss(w, nil, toySequences)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return l
-				}
-				want := (at(start+h) - at(start-h)) / (2 * h)
-				v[i] = start
-				if have := gradients[name][i]; math.Abs(have-want) > 1e-7*max(1, math.Abs(want)) {
-					t.Fatalf("tied %v: gradient of %s[%d] is %v, expected %v", tied, name, i, have, want)
-				}
-				count++
+		defer be.Close()
+		a, plain := NewAdamW[float32](), NewAdamW[float32]()
+		plain.Decay = 0.1
+		x, m, v, want := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)
+		for i := range x {
+			x[i] = float32(i%17) - 8
+		}
+		copy(want, x)
+		g, scaled := make([]float32, n), make([]float32, n)
+		for range 3 {
+			var sum float64
+			for i := range g {
+				g[i] = float32(r.NormFloat64())
+				scaled[i] = float32(g[i] * 0.25)
+				sum += float64(g[i]) * float64(g[i])
 			}
-		})
-		if count < 1500 {
-			t.Errorf("only %d gradients were compared", count)
+			if have := SumSquares(be, g); math.Abs(have-sum) > 1e-9*sum {
+				t.Errorf("sum of squares %v, expected %v", have, sum)
+			}
+			a.Begin()
+			a.UpdateParts(be, []Part[float32]{{x[:n-50], g, m, v, 0.1}, {x[n-50:], g[n-50:], m[n-50:], v[n-50:], 0.1}}, 0.25, 0.01)
+			plain.Begin()
+			plain.Update("x", want, scaled, 0.01)
+			if !slices.Equal(x, want) {
+				t.Fatal("the parts differ from the whole")
+			}
+		}
+		if r = rand.New(rand.NewPCG(4, 4)); first == nil {
+			first = x
+		} else if !slices.Equal(first, x) {
+			t.Error("other bits with another number of workers")
 		}
 	}
 }
@@ -343,36 +460,61 @@ func TestBackwardRefuses(t *testing.T) {
 	}
 }
 
-// BenchmarkLoss measures a training step of a small model less the optimiser.
-func BenchmarkLoss(b *testing.B) {
-	c := checkpoint.Config{HiddenSize: 192, IntermediateSize: 512, Layers: 8, Heads: 6, KVHeads: 2, HeadDim: 32, VocabSize: 2048, MaxPositions: 256,
-		NormEpsilon: 1e-5, Rope: checkpoint.RopeConfig{Type: "default", Theta: 10000}}
-	be, err := cpu.New(cpu.Options{})
-	if err != nil {
-		b.Fatal(err)
+// BenchmarkTraining measures steps of training (loss, gradients, their norm,
+// AdamW) on sequences of 30 to 80 tokens, about 4096 in a step, and compares
+// 6 operations per weight and token with what the machine can do.
+func BenchmarkTraining(b *testing.B) {
+	for _, shape := range []struct {
+		name                                                string
+		hidden, intermediate, layers, heads, kv, vocabulary int
+	}{{"1.6M", 128, 352, 8, 4, 2, 1024}, {"3.5M", 192, 512, 8, 6, 2, 2048}} {
+		b.Run(shape.name, func(b *testing.B) {
+			c := checkpoint.Config{HiddenSize: shape.hidden, IntermediateSize: shape.intermediate, Layers: shape.layers, Heads: shape.heads, KVHeads: shape.kv,
+				HeadDim: 32, VocabSize: shape.vocabulary, MaxPositions: 256, NormEpsilon: 1e-5, TiedEmbeddings: true, Rope: checkpoint.RopeConfig{Type: "default", Theta: 10000}}
+			be, err := cpu.New(cpu.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer be.Close()
+			n, err := NewNetwork[float32](c, be)
+			if err != nil {
+				b.Fatal(err)
+			}
+			w, memory := NewModelValues[float32](c)
+			g, gradient := NewModelValues[float32](c)
+			r := rand.New(rand.NewPCG(1, 1))
+			for i := range memory {
+				memory[i] = float32(0.05 * r.NormFloat64())
+			}
+			first, second := make([]float32, len(memory)), make([]float32, len(memory))
+			var sequences [][]int32
+			tokens := 0
+			for tokens < 4096-80 {
+				s := make([]int32, 31+r.IntN(51))
+				for i := range s {
+					s[i] = int32(r.IntN(c.VocabSize))
+				}
+				tokens += len(s) - 1
+				sequences = append(sequences, s)
+			}
+			a := NewAdamW[float32]()
+			fastest := math.Inf(1)
+			for b.Loop() {
+				start := time.Now()
+				clear(gradient)
+				if _, err := n.Loss(w, g, sequences); err != nil {
+					b.Fatal(err)
+				}
+				SumSquares(be, gradient)
+				a.Begin()
+				a.UpdateParts(be, []Part[float32]{{memory, gradient, first, second, 0.1}}, 1, 1e-4)
+				fastest = min(fastest, time.Since(start).Seconds())
+			}
+			rate := float64(tokens) / fastest
+			flops := 6 * float64(len(memory)) * rate
+			b.ReportMetric(rate, "tokens/s")
+			b.ReportMetric(flops/1e9, "GFLOP/s")
+			b.ReportMetric(100*flops/be.MeasurePeak(50*time.Millisecond, 1<<20).Flops, "%peak")
+		})
 	}
-	defer be.Close()
-	n, err := NewNetwork[float32](c, be)
-	if err != nil {
-		b.Fatal(err)
-	}
-	w := toyValues[float32](c, 1)
-	g := w.Like()
-	var sequences [][]int32
-	for range 4 {
-		s := make([]int32, 257)
-		for i := range s {
-			s[i] = int32(i * 7 % c.VocabSize)
-		}
-		sequences = append(sequences, s)
-	}
-	for b.Loop() {
-		if _, err := n.Loss(w, g, sequences); err != nil {
-			b.Fatal(err)
-		}
-	}
-	perToken := 6 * float64(c.Layers*(c.HiddenSize*(2*c.QueryWidth()+2*c.KVWidth()+3*c.IntermediateSize))+c.VocabSize*c.HiddenSize)
-	tokens := 4 * 256 * float64(b.N)
-	b.ReportMetric(tokens/b.Elapsed().Seconds(), "tokens/s")
-	b.ReportMetric(perToken*tokens/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 }

@@ -107,6 +107,12 @@ func (m *Model) weight(name string) (backend.Weight, error) {
 	if err != nil {
 		return nil, err
 	}
+	return LoadWeight(m.Backend, t)
+}
+
+// LoadWeight copies a stored matrix to a backend, in 16 bits where it exists in
+// 16 bits; its pages do not stay resident.
+func LoadWeight(b backend.Backend, t checkpoint.Tensor) (backend.Weight, error) {
 	defer t.Release(0, t.Shape[0])
 	d := backend.Dense{Out: t.Shape[0], In: t.Shape[1], Fill: releasing(t, t.Rows)}
 	switch t.DType {
@@ -115,10 +121,10 @@ func (m *Model) weight(name string) (backend.Weight, error) {
 	case checkpoint.F16:
 		d.Element = backend.Float16
 	default:
-		return m.Backend.NewWeight(d)
+		return b.NewWeight(d)
 	}
 	d.Fill16 = releasing(t, t.Rows16)
-	return m.Backend.NewWeight(d)
+	return b.NewWeight(d)
 }
 
 // releasing is read, which reads rows of t, with the stored bytes leaving
@@ -374,16 +380,19 @@ func (m *Model) Blocks(w *Workspace, x backend.Matrix, b *Batch, from, to int) e
 			be.Rope(x.Slice(s.from, s.to), heads, c.HeadDim, b.Positions[s.from:s.to], s.table)
 		}
 	}
+	var failed error // of the blocks' hooks, the first
+	stopped := func(i int) error { return fmt.Errorf("layer %d: %w", i, failed) }
 	for i := from; i <= to; i++ {
 		l := &m.layers[i-1]
-		var failed error // of the block's hooks, the first
 		hook := func(p Place, x backend.Matrix) {
 			if l.Hooks != nil && failed == nil {
 				failed = l.Hooks.apply(p, be, x)
 			}
 		}
 		be.RMSNorm(norm, x, l.AttentionNorm, c.NormEpsilon)
-		hook(AttentionInput, norm)
+		if hook(AttentionInput, norm); failed != nil {
+			return stopped(i)
+		}
 		project(q, norm, l.Query, false)
 		project(k, norm, l.Key, false)
 		project(v, norm, l.Value, false)
@@ -397,19 +406,22 @@ func (m *Model) Blocks(w *Workspace, x backend.Matrix, b *Batch, from, to int) e
 		be.Append(i-1, k, v, b.Sequences)
 		shape.Window = c.WindowOf(i - 1)
 		be.Attention(attended, q, i-1, b.Sequences, shape)
-		hook(OutputInput, attended)
+		if hook(OutputInput, attended); failed != nil {
+			return stopped(i)
+		}
 		project(x, attended, l.Output, true)
 
 		be.RMSNorm(norm, x, l.MLPNorm, c.NormEpsilon)
-		hook(MLPInput, norm)
+		if hook(MLPInput, norm); failed != nil {
+			return stopped(i)
+		}
 		project(gate, norm, l.Gate, false)
 		project(up, norm, l.Up, false)
 		be.SiluMul(gate, up)
-		hook(DownInput, gate)
-		project(x, gate, l.Down, true)
-		if failed != nil {
-			return fmt.Errorf("layer %d: %w", i, failed)
+		if hook(DownInput, gate); failed != nil {
+			return stopped(i)
 		}
+		project(x, gate, l.Down, true)
 	}
 	return be.Sync()
 }

@@ -21,7 +21,8 @@ const (
 	Places
 )
 
-// Hook is what happens to a matrix at one place. The zero Hook does nothing.
+// Hook is what happens to a matrix at one place. The zero Hook does nothing. An
+// error ends the pass before the next linear map but those of q, k and v.
 type Hook struct {
 	// Map changes rows in place, such as by quantizing, permuting or rotating
 	// them. It is called with runs of whole rows, from several goroutines: the

@@ -23,9 +23,10 @@ func factorOf(x array, index []int64, damp float64, act bool) (*Factor, *Hessian
 	}
 	seen := *h
 	if seen.sum != nil {
-		copied := *h.sum
-		copied.tiles = append([]tile(nil), h.sum.tiles...)
-		seen.sum = &copied
+		seen.sum = newTriangle(h.n)
+		for i, row := range h.sum.rows {
+			copy(seen.sum.rows[i], row)
+		}
 	}
 	f, err := h.Factor(damp, act)
 	return f, &seen, err

@@ -23,6 +23,9 @@ type GPTQ struct {
 	// MatMul computes dst = a bᵀ, a (m, k), b (n, k), dst (m, n) by rows, for
 	// the update of the rest; nil means plain Go.
 	MatMul func(dst, a, b []float32, m, n, k int)
+	// Overwrite lets Quantize work in the memory of the weight, which then is
+	// that of GPTQResult.Weight.
+	Overwrite bool
 }
 
 // GPTQResult is a weight quantized by GPTQ.
@@ -90,7 +93,10 @@ func (g GPTQ) Quantize(w []float32, rows, cols int, f *Factor) (*GPTQResult, err
 	if err := fit(w); err != nil {
 		return nil, err
 	}
-	work := append([]float32(nil), w...)
+	work := w
+	if !g.Overwrite {
+		work = append([]float32(nil), w...)
+	}
 	for c, dead := range f.dead {
 		if dead {
 			for r := range rows {
@@ -156,16 +162,18 @@ func gather(x []float32, rows, cols int, order []int32, workers int) {
 
 // sweep is the state of one run over the columns.
 type sweep struct {
-	g                       GPTQ
-	q                       Quantizer
-	f                       *Factor
-	t                       *Tensor
-	w                       []float32 // updated weight; quantized columns hold their result
-	rows, cols, body        int
-	group, across, share    int
-	dynamic                 bool
-	losses                  []float64 // by row
-	inner, outer, err, prod []float32
+	g                    GPTQ
+	q                    Quantizer
+	f                    *Factor
+	t                    *Tensor
+	w                    []float32 // updated weight; quantized columns hold their result
+	rows, cols, body     int
+	group, across, share int
+	dynamic              bool
+	losses               []float64 // by row
+
+	turned, inner, outer, err, prod []float32
+	part, across32                  []float32 // of an inner block
 }
 
 func sized(x *[]float32, n int) []float32 {
@@ -175,11 +183,16 @@ func sized(x *[]float32, n int) []float32 {
 	return (*x)[:n]
 }
 
+// innerBlock is the number of columns between two updates of the rest of a
+// block where products come from MatMul: an update column by column is plain Go.
+const innerBlock = 32
+
 // block quantizes columns i1 .. i2-1 and updates those after them.
 func (s *sweep) block(i1, i2 int) {
 	k, rest := i2-i1, s.cols-i2
-	// inner holds rows of U within the block, outer columns of U after it.
-	turned := sized(&s.prod, max(k*k, s.rowsAtOnce()*rest))[:k*k]
+	// turned holds columns of U within the block, inner rows of it, outer columns
+	// after it.
+	turned := sized(&s.turned, k*k)
 	s.f.columns(turned, i1, k, i1, i2)
 	inner := sized(&s.inner, k*k)
 	for i := range k {
@@ -195,38 +208,59 @@ func (s *sweep) block(i1, i2 int) {
 		parallel(units, s.f.workers, func(u int) { s.fitGroups(u, i1, i2) })
 	}
 	strips := (s.rows + strip - 1) / strip
-	parallel(strips, s.f.workers, func(n int) {
-		for r := n * strip; r < min((n+1)*strip, s.rows); r++ {
-			s.row(r, i1, k, inner, errs[r*k:(r+1)*k])
-		}
-		if s.g.MatMul == nil {
+	if s.g.MatMul == nil {
+		parallel(strips, s.f.workers, func(n int) {
+			for r := n * strip; r < min((n+1)*strip, s.rows); r++ {
+				s.row(r, i1, 0, k, k, inner, errs[r*k:(r+1)*k])
+			}
 			for r := n * strip; r < min((n+1)*strip, s.rows); r += 3 {
 				subMul(s.w, r, min(r+3, s.rows), s.cols, i2, errs, outer, k)
 			}
+		})
+		return
+	}
+	for j1 := 0; j1 < k; j1 += innerBlock {
+		j2 := min(j1+innerBlock, k)
+		n := j2 - j1
+		part, across := sized(&s.part, s.rows*n), sized(&s.across32, (k-j2)*n)
+		for j := j2; j < k; j++ {
+			copy(across[(j-j2)*n:][:n], turned[j*k+j1:][:n])
 		}
-	})
-	if s.g.MatMul != nil && rest > 0 {
-		for r := 0; r < s.rows; r += s.rowsAtOnce() {
-			m := min(s.rowsAtOnce(), s.rows-r)
-			p := s.prod[:m*rest]
-			s.g.MatMul(p, errs[r*k:(r+m)*k], outer, m, rest, k)
-			parallel(m, s.f.workers, func(i int) {
-				d := s.w[(r+i)*s.cols+i2 : (r+i+1)*s.cols]
-				for j, v := range p[i*rest : (i+1)*rest] {
+		parallel(strips, s.f.workers, func(i int) {
+			for r := i * strip; r < min((i+1)*strip, s.rows); r++ {
+				e := errs[r*k : (r+1)*k]
+				s.row(r, i1, j1, j2, k, inner, e)
+				copy(part[r*n:(r+1)*n], e[j1:j2])
+			}
+		})
+		s.update(part, across, i1+j2, k-j2, n)
+	}
+	s.update(errs, outer, i2, rest, k)
+}
+
+// update subtracts a bᵀ from columns first .. first+n-1, a (rows, k), b (n, k).
+func (s *sweep) update(a, b []float32, first, n, k int) {
+	if n == 0 {
+		return
+	}
+	at := s.rowsAtOnce(n)
+	for r := 0; r < s.rows; r += at {
+		m := min(at, s.rows-r)
+		p := sized(&s.prod, m*n)
+		s.g.MatMul(p, a[r*k:(r+m)*k], b, m, n, k)
+		parallel((m+strip-1)/strip, s.f.workers, func(part int) {
+			for i := part * strip; i < min((part+1)*strip, m); i++ {
+				d := s.w[(r+i)*s.cols+first:][:n]
+				for j, v := range p[i*n : (i+1)*n] {
 					d[j] -= v
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
-// rowsAtOnce bounds the product of MatMul.
-func (s *sweep) rowsAtOnce() int {
-	if s.g.MatMul == nil {
-		return 0
-	}
-	return min(s.rows, 512)
-}
+// rowsAtOnce bounds the numbers of a product of n columns.
+func (s *sweep) rowsAtOnce(n int) int { return min(s.rows, max(64, 1<<18/n)) }
 
 // fitGroups fits the groups that begin within a block for one unit of rows.
 func (s *sweep) fitGroups(unit, i1, i2 int) {
@@ -245,15 +279,15 @@ func (s *sweep) fitGroups(unit, i1, i2 int) {
 	}
 }
 
-// row quantizes the columns of a block of one row; errs receives
-// (w-q)/U_ii.
-func (s *sweep) row(r, i1, k int, inner, errs []float32) {
-	w := s.w[r*s.cols+i1:][:k]
+// row quantizes columns i1+from .. i1+to-1 of one row, of a block of k columns
+// from i1 on, and updates the others of these; errs receives (w-q)/U_ii.
+func (s *sweep) row(r, i1, from, to, k int, inner, errs []float32) {
+	w := s.w[r*s.cols+i1:][:to]
 	base := r / s.share * s.across
 	l, h := s.q.Range()
 	lo, hi := float32(l), float32(h)
 	var loss float64
-	for i := range w {
+	for i := from; i < to; i++ {
 		at := i1 + i
 		column := at
 		if s.f.order != nil {
@@ -268,7 +302,7 @@ func (s *sweep) row(r, i1, k int, inner, errs []float32) {
 			group += column / s.group
 		}
 		scale, zero := s.t.Scale[group], s.t.Zero[group]
-		u := inner[i*k : (i+1)*k]
+		u := inner[i*k:][:to]
 		d := u[i]
 		code := clamp32(round32(w[i]/scale)+zero, lo, hi)
 		v := float32((code - zero) * scale)

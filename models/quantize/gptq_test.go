@@ -231,14 +231,15 @@ func TestHessianAddProduct(t *testing.T) {
 	b, _ := NewHessian(n, 2)
 	for first := 0; first < n; first += 50 {
 		rows := min(50, n-first)
-		p := make([]float32, rows*n)
+		cols := n - first
+		p := make([]float32, rows*cols)
 		for r := range rows {
-			for c := range n {
+			for c := range cols {
 				var s float64
 				for k := 0; k < len(x); k += n {
-					s += float64(x[k+first+r]) * float64(x[k+c])
+					s += float64(x[k+first+r]) * float64(x[k+first+c])
 				}
-				p[r*n+c] = float32(s)
+				p[r*cols+c] = float32(s)
 			}
 		}
 		if err := b.AddProduct(first, rows, p); err != nil {
@@ -266,25 +267,80 @@ func TestHessianAddProduct(t *testing.T) {
 	}
 }
 
+// matMul32 is a plain MatMul.
+func matMul32(dst, a, b []float32, m, n, k int) {
+	for i := range m {
+		for j := range n {
+			var s float32
+			for t := range k {
+				s += float32(a[i*k+t] * b[j*k+t])
+			}
+			dst[i*n+j] = s
+		}
+	}
+}
+
+// Products in float32 move the factor by rounding errors alone, whatever part
+// of a group of columns or of a tile the order fills.
+func TestFactorProducts(t *testing.T) {
+	for _, n := range []int{59, 241, 500} {
+		x := correlated(NewRandom(uint64(n)), 2*n, n)
+		plain, err := hessianOf(t, x, 2*n, n, 2).Factor(0.01, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := hessianOf(t, x, 2*n, n, 3)
+		calls := 0
+		h.MatMul = func(dst, a, b []float32, m, n, k int) {
+			calls++
+			matMul32(dst, a, b, m, n, k)
+		}
+		fast, err := h.Factor(0.01, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (n > columnTiles*side) != (calls > 0) {
+			t.Errorf("n %d: %d products", n, calls)
+		}
+		for i := range n {
+			var norm, off float64
+			for j := range i + 1 {
+				a, b := plain.inverse.get(i, j), fast.inverse.get(i, j)
+				norm += a * a
+				off += (a - b) * (a - b)
+			}
+			if !(off <= 1e-10*norm) {
+				t.Fatalf("n %d: row %d differs by %.2g of its length", n, i, math.Sqrt(off/norm))
+			}
+		}
+	}
+}
+
 // Without damping a matrix of rank 3 fails; it is restored and the damping
 // raised. The factor is then that of the damped matrix, UᵀU its inverse.
 func TestFactorRaisesDamping(t *testing.T) {
-	const n = 200
-	x := randomMatrix(NewRandom(6), 3, n)
+	t.Run("plain", func(t *testing.T) { factorRaisesDamping(t, 200, 3, nil) })
+	// The failure comes behind the first groups of columns.
+	t.Run("products", func(t *testing.T) { factorRaisesDamping(t, 600, 400, matMul32) })
+}
+
+func factorRaisesDamping(t *testing.T, n, tokens int, matMul func(dst, a, b []float32, m, n, k int)) {
+	x := randomMatrix(NewRandom(6), tokens, n)
 	// Equal channels make the failure certain.
 	for i := range x {
-		if i%n >= 100 {
-			x[i] = x[i-100]
+		if i%n >= n/2 {
+			x[i] = x[i-n/2]
 		}
 	}
-	h := hessianOf(t, x, 3, n, 2)
+	h := hessianOf(t, x, tokens, n, 2)
+	h.MatMul = matMul
 	at := make([]float64, n*n)
 	var mean float64
 	for i := range n {
 		for j := range n {
 			at[i*n+j] = h.At(i, j)
 		}
-		mean += at[i*n+i] / n
+		mean += at[i*n+i] / float64(n)
 	}
 	f, err := h.Factor(0, false)
 	if err != nil {
@@ -296,7 +352,7 @@ func TestFactorRaisesDamping(t *testing.T) {
 	// H⁻¹ = UᵀU, so (H + dI) UᵀU = I; look at a few columns.
 	u := make([]float32, n*n)
 	f.columns(u, 0, n, 0, n) // u[j*n+i] = U[i][j]
-	for _, c := range []int{0, 63, 64, 150, 199} {
+	for _, c := range []int{0, 63, 64, n - 50, n - 1} {
 		v := make([]float64, n) // UᵀU column c
 		for i := range n {
 			for k := range n {

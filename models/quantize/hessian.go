@@ -10,6 +10,11 @@ import (
 // sequences (GPTQ), kept as one triangle in float64. Its memory is that of the
 // full matrix in float32. It is not safe for concurrent use.
 type Hessian struct {
+	// MatMul computes dst = a bᵀ, a (m, k), b (n, k), dst (m, n) by rows, for
+	// Factor: its large products are then float32, their sums float64. Nil means
+	// plain Go in float64.
+	MatMul func(dst, a, b []float32, m, n, k int)
+
 	n         int
 	sequences int
 	sum       *triangle // of XᵀX, rows and columns in reverse: see Factor
@@ -64,22 +69,27 @@ func (h *Hessian) Add(x []float32, tokens int) error {
 	return nil
 }
 
-// AddProduct accumulates rows first .. first+rows-1 of a product XᵀX that the
-// caller computed, (rows, n) by rows; of it only the part on and above the
-// diagonal is read. When all rows of the products are in, Count tells how many
-// sequences they hold. This is the way for a fast float32 kernel: products of
-// a few thousand tokens, summed here in float64.
+// AddProduct accumulates rows first .. first+rows-1 and columns first .. n-1 of
+// a product XᵀX that the caller computed, (rows, n-first) by rows; of it only
+// the part on and above the diagonal is read. When all rows of the products are
+// in, Count tells how many sequences they hold. This is the way for a fast
+// float32 kernel: products of a few thousand tokens, summed here in float64.
 func (h *Hessian) AddProduct(first, rows int, product []float32) error {
-	if first < 0 || rows < 0 || first+rows > h.n || len(product) != rows*h.n {
-		return fmt.Errorf("hessian: product of rows %d to %d with %d numbers: want rows of %d", first, first+rows, len(product), h.n)
+	cols := h.n - first
+	if first < 0 || rows < 0 || rows > cols || len(product) != rows*cols {
+		return fmt.Errorf("hessian: product of rows %d to %d with %d numbers: want rows of %d", first, first+rows, len(product), cols)
 	}
 	parallel(rows, h.workers, func(i int) {
-		r := first + i
-		p := product[i*h.n : (i+1)*h.n]
 		// Reversed, element (r, c), c >= r, lies at row n-1-r, column n-1-c.
-		for c := r; c < h.n; c++ {
-			a, b := h.n-1-r, h.n-1-c
-			h.sum.at(a/side, b/side)[a%side*side+b%side] += float64(p[c])
+		a := cols - 1 - i
+		p := product[i*cols : (i+1)*cols]
+		for j := 0; j <= a/side; j++ {
+			d := h.sum.at(a/side, j)[a%side*side:]
+			d = d[:min(side, a+1-j*side)]
+			from := cols - j*side - len(d)
+			for k, v := range p[from : from+len(d)] {
+				d[len(d)-1-k] += float64(v)
+			}
 		}
 	})
 	return nil
@@ -143,9 +153,11 @@ func (h *Hessian) Factor(damp float64, actOrder bool) (*Factor, error) {
 	s := h.sum
 	h.sum, h.rows = nil, nil
 	scale := 2 / float64(h.sequences)
-	for i := range s.tiles {
-		for j := range s.tiles[i] {
-			s.tiles[i][j] *= scale
+	for _, row := range s.rows {
+		for i := range row {
+			for j := range row[i] {
+				row[i][j] *= scale
+			}
 		}
 	}
 	diagonal := make([]float64, h.n)
@@ -175,18 +187,22 @@ func (h *Hessian) Factor(damp float64, actOrder bool) (*Factor, error) {
 		sort.SliceStable(f.order, func(i, j int) bool { return diagonal[f.order[i]] > diagonal[f.order[j]] })
 		s = s.permuted(f.order, h.workers)
 	}
+	var p *products
+	if h.MatMul != nil {
+		p = &products{matMul: h.MatMul, workers: h.workers}
+	}
 	for added := 0.0; ; f.damp = min(max(10*f.damp, 0.01), maxDamp) {
 		for i := range h.n {
 			s.set(i, i, s.get(i, i)+(f.damp-added)*mean)
 		}
-		if s.cholesky(h.workers) {
+		if s.cholesky(h.workers, p) {
 			break
 		}
 		if added = f.damp; f.damp >= maxDamp {
 			return nil, fmt.Errorf("hessian: not positive definite with damp %v", f.damp)
 		}
 	}
-	s.inverse(h.workers)
+	s.inverse(h.workers, p)
 	f.inverse = s
 	return f, nil
 }

@@ -185,6 +185,36 @@ func DocumentWindows(seed uint64, lengths []int, length, count int) ([]DocumentW
 	return w, nil
 }
 
+// Draw returns the windows of the plan, as token ids that share memory with
+// the documents: of one document by the rule of Windows, of several by that of
+// DocumentWindows.
+func (p CalibrationPlan) Draw(documents [][]int32) ([][]int32, error) {
+	var picks []DocumentWindow
+	if len(documents) == 1 {
+		starts, err := Windows(p.Seed, len(documents[0]), p.Tokens, p.Sequences)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range starts {
+			picks = append(picks, DocumentWindow{0, s})
+		}
+	} else {
+		lengths := make([]int, len(documents))
+		for i, d := range documents {
+			lengths[i] = len(d)
+		}
+		var err error
+		if picks, err = DocumentWindows(p.Seed, lengths, p.Tokens, p.Sequences); err != nil {
+			return nil, err
+		}
+	}
+	all := make([][]int32, len(picks))
+	for i, w := range picks {
+		all[i] = documents[w.Document][w.Start:][:p.Tokens:p.Tokens]
+	}
+	return all, nil
+}
+
 // TorchSigns returns n random signs: torch.randint(0, 2, (n,))*2 - 1 on the CPU
 // after torch.manual_seed(seed).
 func TorchSigns(seed uint32, n int) []float32 {

@@ -375,7 +375,7 @@ func (q Quantizer) search(g grid, x []float32, start, n int, scale, zero, lo, hi
 		for at := 0; at < g.share*n && sum < best; at++ {
 			v := x[start+at/n*g.stride+at%n]
 			if e := abs32(step(v, scale1, zero1, ql, qh) - v); e != 0 {
-				sum += float64(float32(math.Pow(float64(e), searchNorm)))
+				sum += float64(searchPower(e))
 			}
 		}
 		if sum < best {
@@ -407,6 +407,9 @@ func (q Quantizer) fit(x []float32, rows, cols, stride int, c *Clipping, scale, 
 		return fmt.Errorf("quantizer: %d scales and %d zeros: want %d", len(scale), len(zero), g.groups())
 	}
 	if c != nil {
+		if q.SearchMSE {
+			return fmt.Errorf("quantizer: search_mse with learned clipping")
+		}
 		if err := c.check(g); err != nil {
 			return err
 		}
@@ -424,11 +427,20 @@ func (q Quantizer) fit(x []float32, rows, cols, stride int, c *Clipping, scale, 
 			mx = float32(sigmoid32(c.Up[i]) * mx)
 			mn = float32(sigmoid32(c.Low[i]) * mn)
 		}
-		s, z, lo, hi := q.params(mn, mx)
-		if q.SearchMSE {
-			s, z = q.search(g, x, start, n, s, z, lo, hi)
+		if !q.SearchMSE {
+			scale[i], zero[i], _, _ = q.params(mn, mx)
 		}
-		scale[i], zero[i] = s, z
+	}
+	if q.SearchMSE {
+		parallel(len(scale), 0, func(i int) {
+			start, n := g.window(i)
+			var mn, mx float32
+			if n > 0 {
+				mn, mx, _ = g.extremes(x, start, n, q.Tail == TailPad)
+			}
+			s, z, lo, hi := q.params(mn, mx)
+			scale[i], zero[i] = q.search(g, x, start, n, s, z, lo, hi)
+		})
 	}
 	return nil
 }
@@ -549,17 +561,24 @@ func (t *Tensor) encode(x []float32, stride int) error {
 
 // Dequantize writes the numbers that the integers stand for to dst, by rows:
 // bit for bit what Simulate gives.
-func (t *Tensor) Dequantize(dst []float32) error {
+func (t *Tensor) Dequantize(dst []float32) error { return t.DequantizeColumns(dst, t.Cols) }
+
+// DequantizeColumns is Dequantize to the first columns of a matrix whose rows
+// lie stride numbers apart.
+func (t *Tensor) DequantizeColumns(dst []float32, stride int) error {
 	q := t.Quantizer
 	g, err := q.grid(t.Rows, t.Cols, t.Cols)
 	if err != nil {
 		return err
 	}
-	if len(t.Code) != t.Rows*t.Cols || len(dst) != len(t.Code) || len(t.Zero) != len(t.Scale) {
+	if len(t.Code) != t.Rows*t.Cols || stride < t.Cols || t.Rows > 0 && len(dst) < (t.Rows-1)*stride+t.Cols || stride == t.Cols && len(dst) != len(t.Code) || len(t.Zero) != len(t.Scale) {
 		return fmt.Errorf("quantizer: %d integers, %d scales, %d zeros, result of %d: want a matrix of %d x %d", len(t.Code), len(t.Scale), len(t.Zero), len(dst), t.Rows, t.Cols)
 	}
 	if len(t.Scale) != g.groups() {
 		return fmt.Errorf("quantizer: %d scales: want %d", len(t.Scale), g.groups())
+	}
+	if q.Granularity == PerTensor && stride != t.Cols {
+		return fmt.Errorf("quantizer: granularity tensor needs the whole matrix")
 	}
 	low, _ := q.Range()
 	if t.GroupOf != nil {
@@ -572,7 +591,7 @@ func (t *Tensor) Dequantize(dst []float32) error {
 				if i < 0 || int(i) >= g.across {
 					return fmt.Errorf("quantizer: column %d is of group %d: want less than %d", c, i, g.across)
 				}
-				dst[r*t.Cols+c] = value(t.Code[r*t.Cols+c], low, t.Scale[base+int(i)], t.Zero[base+int(i)])
+				dst[r*stride+c] = value(t.Code[r*t.Cols+c], low, t.Scale[base+int(i)], t.Zero[base+int(i)])
 			}
 		}
 		return nil
@@ -581,7 +600,7 @@ func (t *Tensor) Dequantize(dst []float32) error {
 		start, n := g.window(i)
 		for r := range g.share {
 			at := start + r*g.stride
-			d := dst[at:][:n]
+			d := dst[at+at/max(1, g.stride)*(stride-t.Cols):][:n]
 			for j, c := range t.Code[at:][:n] {
 				d[j] = value(c, low, s, t.Zero[i])
 			}

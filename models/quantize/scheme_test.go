@@ -341,3 +341,27 @@ func TestBackwardTies(t *testing.T) {
 		}
 	}
 }
+
+// TestSearchPower compares the power of the range search with math.Pow on
+// numbers of all magnitudes, and on the neighbours of its intervals' ends.
+func TestSearchPower(t *testing.T) {
+	check := func(e float32) {
+		t.Helper()
+		if have, want := searchPower(e), float32(math.Pow(float64(e), searchNorm)); have != want {
+			t.Fatalf("%v to the power of %v is %v, expected %v", e, searchNorm, have, want)
+		}
+	}
+	for _, e := range []float32{0, math.SmallestNonzeroFloat32, 1, 2, math.MaxFloat32, float32(math.Inf(1))} {
+		check(e)
+	}
+	for i := range 2 * powerIntervals {
+		e := 1 + float32(i)/(2*powerIntervals)
+		check(e)
+		check(math.Nextafter32(e, 0))
+	}
+	r := NewRandom(11)
+	for range 400_000 {
+		check(math.Float32frombits(uint32(r.Bits(31)) % 0x7f800000))
+		check(float32(r.Float64()))
+	}
+}

@@ -18,13 +18,16 @@ type tile [side * side]float64
 // order n in float64, as tiles: as large as the full matrix in float32. Rows
 // and columns beyond n are those of the identity.
 type triangle struct {
-	n     int
-	tiles []tile
+	n    int
+	rows [][]tile // row i has i+1 tiles; apart, so that they fit where others were freed
 }
 
 func newTriangle(n int) *triangle {
 	nt := (n + side - 1) / side
-	t := &triangle{n: n, tiles: make([]tile, nt*(nt+1)/2)}
+	t := &triangle{n: n, rows: make([][]tile, nt)}
+	for i := range t.rows {
+		t.rows[i] = make([]tile, i+1)
+	}
 	for i := n; i < nt*side; i++ {
 		t.set(i, i, 1)
 	}
@@ -35,7 +38,7 @@ func newTriangle(n int) *triangle {
 func (t *triangle) across() int { return (t.n + side - 1) / side }
 
 // at is tile (i, j), i >= j.
-func (t *triangle) at(i, j int) *tile { return &t.tiles[i*(i+1)/2+j] }
+func (t *triangle) at(i, j int) *tile { return &t.rows[i][j] }
 
 func (t *triangle) get(r, c int) float64 {
 	return t.at(r/side, c/side)[r%side*side+c%side]
@@ -175,19 +178,116 @@ func (t *tile) transposed(of *tile) {
 	}
 }
 
+// columnTiles is the number of columns of tiles that are brought up to date together
+// where the products come from a MatMul.
+const columnTiles = 4
+
+// products is float32 arithmetic on parts of a triangle, by a MatMul: what it
+// multiplies is rounded to float32, what it adds up stays float64.
+type products struct {
+	matMul     func(dst, a, b []float32, m, n, k int)
+	workers    int
+	a, b, prod []float32
+}
+
+// The bounds of one product, in tiles: the rows bound its memory, the terms the
+// length of a float32 sum.
+const (
+	productTiles = 16
+	termTiles    = 8
+)
+
+// gather writes tiles [i0, i1) x [k0, k1) to dst by rows, or their transposed
+// by columns.
+func (p *products) gather(dst *[]float32, t *triangle, i0, i1, k0, k1 int, transposed bool) []float32 {
+	rows, cols := (i1-i0)*side, (k1-k0)*side
+	x := sized(dst, rows*cols)
+	parallel((i1-i0)*(k1-k0), p.workers, func(n int) {
+		i, k := n/(k1-k0), n%(k1-k0)
+		if i0+i < k0+k { // above the diagonal of a lower triangle
+			if transposed {
+				for r := range side {
+					clear(x[(k*side+r)*rows+i*side:][:side])
+				}
+			} else {
+				for r := range side {
+					clear(x[(i*side+r)*cols+k*side:][:side])
+				}
+			}
+			return
+		}
+		from := t.at(i0+i, k0+k)
+		for r := range side {
+			if transposed {
+				for c, v := range from[r*side : (r+1)*side] {
+					x[(k*side+c)*rows+i*side+r] = float32(v)
+				}
+				continue
+			}
+			d := x[(i*side+r)*cols+k*side:][:side]
+			for c, v := range from[r*side : (r+1)*side] {
+				d[c] = float32(v)
+			}
+		}
+	})
+	return x
+}
+
+// subtract takes sign times the products of the first s columns of tiles with
+// themselves from columns [from, e): what they owe to the columns on their left.
+func (p *products) subtract(t *triangle, s, from, e int, sign float64) {
+	nt := t.across()
+	n := (e - from) * side
+	for k0 := 0; k0 < s; k0 += termTiles {
+		k1 := min(k0+termTiles, s)
+		b := p.gather(&p.b, t, from, e, k0, k1, false)
+		for i0 := from; i0 < nt; i0 += productTiles {
+			i1 := min(i0+productTiles, nt)
+			a := p.gather(&p.a, t, i0, i1, k0, k1, false)
+			m := (i1 - i0) * side
+			c := sized(&p.prod, m*n)
+			p.matMul(c, a, b, m, n, (k1-k0)*side)
+			parallel((i1-i0)*(e-from), p.workers, func(u int) {
+				i, j := i0+u/(e-from), from+u%(e-from)
+				if i >= j {
+					addTile(t.at(i, j), c[(i-i0)*side*n+(j-from)*side:], n, -sign)
+				}
+			})
+		}
+	}
+}
+
+// addTile adds sign times a block of a matrix with rows of stride numbers.
+func addTile(t *tile, x []float32, stride int, sign float64) {
+	for r := range side {
+		d := t[r*side : (r+1)*side]
+		for c, v := range x[r*stride:][:side] {
+			d[c] += float64(sign * float64(v))
+		}
+	}
+}
+
 // cholesky replaces a symmetric matrix by its lower Cholesky factor. When the
 // matrix is not positive definite, it is restored up to rounding and the
-// result is false.
-func (t *triangle) cholesky(workers int) bool {
+// result is false. Large products come from p unless it is nil.
+func (t *triangle) cholesky(workers int, p *products) bool {
 	nt := t.across()
+	first := 0 // columns before it are in what the current ones are up to date with
 	for k := range nt {
+		if p != nil && k%columnTiles == 0 {
+			first = k
+			p.subtract(t, k, k, min(k+columnTiles, nt), 1)
+		}
 		// The columns on the left are final: bring column k up to date. Its
 		// diagonal tile is tried first, so that a failure leaves the column alone.
 		d := *t.at(k, k)
-		for m := range k {
+		for m := first; m < k; m++ {
 			addMul(&d, t.at(k, m), t.at(k, m), -1)
 		}
 		if !d.factor() {
+			if p != nil {
+				p.subtract(t, first, k, min(first+columnTiles, nt), -1)
+			}
 			t.restore(k, workers)
 			return false
 		}
@@ -195,7 +295,7 @@ func (t *triangle) cholesky(workers int) bool {
 		parallel(nt-k-1, workers, func(i int) {
 			i += k + 1
 			c := t.at(i, k)
-			for m := range k {
+			for m := first; m < k; m++ {
 				addMul(c, t.at(i, m), t.at(k, m), -1)
 			}
 			c.solve(&d)
@@ -224,12 +324,21 @@ func (t *triangle) restore(k, workers int) {
 }
 
 // inverse replaces a lower triangular matrix by its inverse, from the last
-// column of tiles to the first.
-func (t *triangle) inverse(workers int) {
+// column of tiles to the first. Large products come from p unless it is nil.
+func (t *triangle) inverse(workers int, p *products) {
 	nt := t.across()
 	column := make([]tile, nt)
+	var owed []tile // products of p for a group of columns, rows from e on
+	e := nt         // the end of the group
 	for j := nt - 1; j >= 0; j-- {
-		for m := j + 1; m < nt; m++ {
+		s := 0
+		if p != nil {
+			if s = j / columnTiles * columnTiles; j == nt-1 || j%columnTiles == columnTiles-1 {
+				e = j + 1
+				owed = p.inverseProducts(t, s, e, owed)
+			}
+		}
+		for m := j + 1; m < e; m++ {
 			column[m].transposed(t.at(m, j))
 		}
 		t.at(j, j).invert()
@@ -238,7 +347,12 @@ func (t *triangle) inverse(workers int) {
 		parallel(nt-j-1, workers, func(i int) {
 			i = nt - 1 - i // the longest first
 			var c tile
-			for m := j + 1; m <= i; m++ {
+			top := i
+			if i >= e {
+				c = owed[(i-e)*(e-s)+j-s]
+				top = e - 1
+			}
+			for m := j + 1; m <= top; m++ {
 				addMul(&c, t.at(i, m), &column[m], 1)
 			}
 			x := t.at(i, j)
@@ -246,4 +360,32 @@ func (t *triangle) inverse(workers int) {
 			addMul(x, &c, &last, -1)
 		})
 	}
+}
+
+// inverseProducts returns the products of rows from e on of the inverse, which
+// are there, with columns [s, e) of the triangle, by rows of tiles.
+func (p *products) inverseProducts(t *triangle, s, e int, owed []tile) []tile {
+	nt := t.across()
+	n := (e - s) * side
+	if owed == nil {
+		owed = make([]tile, nt*columnTiles) // once for all groups
+	}
+	owed = owed[:(nt-e)*(e-s)]
+	clear(owed)
+	for k0 := e; k0 < nt; k0 += termTiles {
+		k1 := min(k0+termTiles, nt)
+		b := p.gather(&p.b, t, k0, k1, s, e, true)
+		for i0 := k0; i0 < nt; i0 += productTiles {
+			i1 := min(i0+productTiles, nt)
+			a := p.gather(&p.a, t, i0, i1, k0, k1, false)
+			m := (i1 - i0) * side
+			c := sized(&p.prod, m*n)
+			p.matMul(c, a, b, m, n, (k1-k0)*side)
+			parallel((i1-i0)*(e-s), p.workers, func(u int) {
+				i, j := u/(e-s), u%(e-s)
+				addTile(&owed[(i0-e+i)*(e-s)+j], c[i*side*n+j*side:], n, 1)
+			})
+		}
+	}
+	return owed
 }

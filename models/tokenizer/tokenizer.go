@@ -17,6 +17,8 @@
 //
 // Text that is not valid UTF-8 is repaired first: every maximal subpart of an ill-formed sequence becomes one U+FFFD
 // (the WHATWG rule, Unicode 16, section 3.9).
+//
+// TrainBPE makes a byte-level tokenizer.json from texts.
 package tokenizer
 
 import "fmt"

@@ -254,7 +254,7 @@ func (j *rowJob) item(_, i int) {
 	e := j.b.kernel.elements
 	switch j.kind {
 	case normRow:
-		e.norm(y, j.s.data[from*cols:to*cols], to-from, cols, j.gain, j.epsilon)
+		e.norm(y, j.s.data[from*cols:to*cols], to-from, cols, j.gain, j.epsilon, nil)
 	case siluRow:
 		e.silu(y, j.s.data[from*cols:to*cols])
 	case embedRow:

@@ -307,7 +307,7 @@ func rowsCase(t *testing.T, n, first, extra, window, cols int, seed uint64) {
 		o := outcome{append([]float32(nil), scores...), guarded(rand.New(rand.NewPCG(1, 1)), n), append([]float32(nil), x...), append([]float32(nil), x...)}
 		e.softmax(o.weights[guard:guard+n*padded], n, padded, first, window, .25, o.inverse[guard:guard+n])
 		y := o.norm[guard : guard+n*cols]
-		e.norm(y, y, n, cols, gain[guard:guard+cols], 1e-5)
+		e.norm(y, y, n, cols, gain[guard:guard+cols], 1e-5, nil)
 		e.rotate(o.rotated[guard:guard+n*cols], n, cols, cos[guard:guard+half], sin[guard:guard+half])
 		return o
 	}

@@ -163,22 +163,32 @@ type normCall struct {
 	rows, cols int // cols is a multiple of vectorStep
 	gain       *float32
 	epsilon    float64
+	inverse    *float32 // of each row; nil: not wanted
 }
 
 // norm writes rows of x scaled to unit root mean square, times gain, to y; the
-// mean is a float64 sum in eight interleaved lanes. y may be x.
-func (e elementwise) norm(y, x []float32, rows, cols int, gain []float32, epsilon float64) {
+// mean is a float64 sum in eight interleaved lanes. y may be x. inverse becomes
+// the factor of each row; nil: it is not wanted.
+func (e elementwise) norm(y, x []float32, rows, cols int, gain []float32, epsilon float64, inverse []float32) {
 	if rows == 0 {
 		return
 	}
 	if e != plainGo && cols%vectorStep == 0 {
 		_, _, _ = y[rows*cols-1], x[rows*cols-1], gain[cols-1]
-		e.normRows(&normCall{&x[0], &y[0], rows, cols, &gain[0], epsilon})
+		c := normCall{&x[0], &y[0], rows, cols, &gain[0], epsilon, nil}
+		if inverse != nil {
+			_ = inverse[rows-1]
+			c.inverse = &inverse[0]
+		}
+		e.normRows(&c)
 		return
 	}
 	for r := range rows {
 		x, y := x[r*cols:][:cols], y[r*cols:][:cols]
 		inv := float32(1 / math.Sqrt(sumSquares(x)/float64(cols)+epsilon))
+		if inverse != nil {
+			inverse[r] = inv
+		}
 		for i, v := range x {
 			y[i] = float32(v*inv) * gain[i]
 		}

@@ -33,10 +33,10 @@ type tileCall struct {
 	k            int // terms
 	tiles        int
 	a            *float32
-	lda          int // from row to row; not read by kernels of packed rows
+	lda          int // from row to row, of turned kernels from term to term; not read by kernels of packed rows
 	nextA        int // from tile to tile
 	b            *float32
-	stride       int // from panel to panel
+	stride       int // from panel to panel, of turned kernels from term to term
 	c            *float32
 	ldc          int
 	start        *float32 // what the sums start from: c or zeros
@@ -65,6 +65,7 @@ type kernel struct {
 	wide     int        // panels of the widest tiles
 	tiles    []tile     // falling rows, down to 1; nil = plain Go
 	packed   tileKernel // tiles[0].rows x wide, on packed rows; 0 = none
+	turned   []tile     // both operands as they lie in memory when terms are rows; falling rows, down to 1; nil = none
 	packs    bool       // packRows is there, for tiles of 8 rows
 	masks    bool       // tiles of one panel write only the columns of the mask
 	elements elementwise
@@ -342,7 +343,7 @@ func (kr *kernel) pack(dst []float32, height, k int, a []float32, lda, from, to 
 		if kr.packs && k >= 8 {
 			done = k &^ 7
 			_ = a[(i+7)*lda+done-1]
-			packRows(&tile[0], done, &a[i*lda], lda)
+			packRows(&tile[0], done, &a[i*lda], lda, height)
 		}
 		for r := 0; r < height && done < k; r += 2 {
 			x, y := a[(i+r)*lda+done:][:k-done], a[(i+r+1)*lda+done:][:k-done]

@@ -35,6 +35,30 @@ func softmaxRowsavx2(t *softmaxCall)
 func normRowsavx2(t *normCall)
 
 //go:noescape
+func siluBackavx512(t *siluBackCall)
+
+//go:noescape
+func siluBackavx2(t *siluBackCall)
+
+//go:noescape
+func softmaxBackavx512(t *softmaxBackCall)
+
+//go:noescape
+func softmaxBackavx2(t *softmaxBackCall)
+
+//go:noescape
+func normBackavx512(t *normBackCall)
+
+//go:noescape
+func normBackavx2(t *normBackCall)
+
+//go:noescape
+func adamStepavx512(t *adamCall)
+
+//go:noescape
+func adamStepavx2(t *adamCall)
+
+//go:noescape
 func peakavx512(n int)
 
 //go:noescape
@@ -47,10 +71,11 @@ func peakavx2(n int)
 func readMemoryavx2(x *float32, n int)
 
 //go:noescape
-func packRowsavx2(dst *float32, k int, a *float32, lda int)
+func packRowsavx2(dst *float32, k int, a *float32, lda, step int)
 
-// packRows packs eight rows of k terms, a positive multiple of 8.
-func packRows(dst *float32, k int, a *float32, lda int) { packRowsavx2(dst, k, a, lda) }
+// packRows writes eight rows of k terms, a positive multiple of 8, side by side;
+// terms are step floats apart.
+func packRows(dst *float32, k int, a *float32, lda, step int) { packRowsavx2(dst, k, a, lda, step) }
 
 //go:noescape
 func rotateRowavx2(t *rotateCall)
@@ -104,6 +129,41 @@ func (e elementwise) normRows(t *normCall) {
 // rotateRow is one for both: four pairs fill a register of 16 bytes.
 func (elementwise) rotateRow(t *rotateCall) { rotateRowavx2(t) }
 
+// trains says whether there are kernels of training.
+func (e elementwise) trains() bool { return e != plainGo }
+
+func (e elementwise) siluBack(t *siluBackCall) {
+	if e == avx512 {
+		siluBackavx512(t)
+	} else {
+		siluBackavx2(t)
+	}
+}
+
+func (e elementwise) softmaxBack(t *softmaxBackCall) {
+	if e == avx512 {
+		softmaxBackavx512(t)
+	} else {
+		softmaxBackavx2(t)
+	}
+}
+
+func (e elementwise) normBack(t *normBackCall) {
+	if e == avx512 {
+		normBackavx512(t)
+	} else {
+		normBackavx2(t)
+	}
+}
+
+func (e elementwise) adamStep(t *adamCall) {
+	if e == avx512 {
+		adamStepavx512(t)
+	} else {
+		adamStepavx2(t)
+	}
+}
+
 // microKernels returns the kernels this CPU can run, fastest first, ending
 // with plain Go.
 func microKernels() []kernel {
@@ -118,6 +178,12 @@ func microKernels() []kernel {
 				{2, [maxPanels]tileKernel{idtile2x16avx512, idtile2x32avx512, idtile2x48avx512}},
 				{1, [maxPanels]tileKernel{idtile1x16avx512, idtile1x32avx512, idtile1x48avx512}},
 			},
+			turned: []tile{
+				{8, [maxPanels]tileKernel{idtile8x16turnedavx512, idtile8x32turnedavx512, idtile8x48turnedavx512}},
+				{4, [maxPanels]tileKernel{idtile4x16turnedavx512, idtile4x32turnedavx512, idtile4x48turnedavx512}},
+				{2, [maxPanels]tileKernel{idtile2x16turnedavx512, idtile2x32turnedavx512, idtile2x48turnedavx512}},
+				{1, [maxPanels]tileKernel{idtile1x16turnedavx512, idtile1x32turnedavx512, idtile1x48turnedavx512}},
+			},
 			packed: idtile8x48packedavx512, packs: true,
 			limits: limits{peak: peakavx512, peakFlop: 24 * 16 * 2, read: readMemoryavx512},
 		})
@@ -131,6 +197,12 @@ func microKernels() []kernel {
 				{4, [maxPanels]tileKernel{idtile4x16avx2}},
 				{2, [maxPanels]tileKernel{idtile2x16avx2}},
 				{1, [maxPanels]tileKernel{idtile1x16avx2}},
+			},
+			turned: []tile{
+				{6, [maxPanels]tileKernel{idtile6x16turnedavx2}},
+				{4, [maxPanels]tileKernel{idtile4x16turnedavx2}},
+				{2, [maxPanels]tileKernel{idtile2x16turnedavx2}},
+				{1, [maxPanels]tileKernel{idtile1x16turnedavx2}},
 			},
 			packed: idtile6x16packedavx2,
 			limits: limits{peak: peakavx2, peakFlop: 12 * 8 * 2, read: readMemoryavx2},

@@ -45,6 +45,15 @@ func (elementwise) normRows(t *normCall) { normRowsneon(t) }
 
 func (elementwise) rotateRow(t *rotateCall) { rotateRowneon(t) }
 
+// trains says whether there are kernels of training; they are plain Go here,
+// so that the calls below do not happen.
+func (elementwise) trains() bool { return false }
+
+func (elementwise) siluBack(*siluBackCall)       {}
+func (elementwise) softmaxBack(*softmaxBackCall) {}
+func (elementwise) normBack(*normBackCall)       {}
+func (elementwise) adamStep(*adamCall)           {}
+
 // microKernels returns the kernels this CPU can run, fastest first, ending
 // with plain Go. Every arm64 CPU has the vector instructions.
 func microKernels() []kernel {
@@ -61,4 +70,4 @@ func microKernels() []kernel {
 }
 
 // packRows is never called: no kernel here has it.
-func packRows(*float32, int, *float32, int) {}
+func packRows(*float32, int, *float32, int, int) {}

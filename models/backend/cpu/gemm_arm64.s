@@ -1085,6 +1085,12 @@ normRowsneon_square:
 	FDIVD F1, F11, F1
 	FCVTDS F1, F1
 	VDUP V1.S[0], V0.S4
+	MOVD normCall_inverse(R0), R8
+	CBZ R8, normRowsneon_gain
+	FMOVS F1, (R8)
+	ADD $4, R8, R8
+	MOVD R8, normCall_inverse(R0)
+normRowsneon_gain:
 	MOVD normCall_gain(R0), R8
 	MOVD R5, R9
 normRowsneon_scale:

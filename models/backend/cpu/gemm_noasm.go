@@ -17,6 +17,11 @@ func (elementwise) softmaxRows(*softmaxCall)                             {}
 func (elementwise) siluMul(_, _ *float32, _ int)                         {}
 func (elementwise) rotateRow(*rotateCall)                                {}
 func (elementwise) normRows(*normCall)                                   {}
+func (elementwise) trains() bool                                         { return false }
+func (elementwise) siluBack(*siluBackCall)                               {}
+func (elementwise) softmaxBack(*softmaxBackCall)                         {}
+func (elementwise) normBack(*normBackCall)                               {}
+func (elementwise) adamStep(*adamCall)                                   {}
 
 // packRows is never called: no kernel here has it.
-func packRows(*float32, int, *float32, int) {}
+func packRows(*float32, int, *float32, int, int) {}

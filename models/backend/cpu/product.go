@@ -29,7 +29,17 @@ func (o *operandProduct) pack(i int) {
 	n := min(panelWidth, o.p.Cols-from)
 	panel := o.panels.data[i*o.panels.stride:][:o.panels.stride]
 	if b.Transposed {
-		transpose(panel, b.Data[from*b.Stride:], n, o.p.Terms, b.Stride)
+		rows, k := b.Data[from*b.Stride:], 0
+		if n == panelWidth && o.p.Terms >= 8 && o.b.kernel.elements.trains() {
+			k = o.p.Terms &^ 7
+			_ = rows[(panelWidth-1)*b.Stride+k-1]
+			for r := 0; r < panelWidth; r += 8 {
+				packRows(&panel[r], k, &rows[r*b.Stride], b.Stride, panelWidth)
+			}
+		}
+		if k < o.p.Terms {
+			transpose(panel[k*panelWidth:], rows[k:], n, o.p.Terms-k, b.Stride)
+		}
 	} else if n == panelWidth {
 		for k := range o.p.Terms {
 			*(*[panelWidth]float32)(panel[k*panelWidth:]) = [panelWidth]float32(b.Data[k*b.Stride+from:][:panelWidth])
@@ -66,8 +76,8 @@ func (o *operandProduct) turn(from, to int) {
 	}
 }
 
-// prepare sizes the buffers and returns the number of items.
-func (o *operandProduct) prepare(panelBuffer, leftBuffer *[]float32) int {
+// check panics where the slices are too short for their shapes.
+func (o *operandProduct) check() {
 	p := &o.p
 	mustFit := func(what string, x []float32, rows, cols, stride int) {
 		if stride < cols || len(x) < (rows-1)*stride+cols {
@@ -86,6 +96,11 @@ func (o *operandProduct) prepare(panelBuffer, leftBuffer *[]float32) int {
 	shape("the left operand", p.A, p.Rows, p.Terms)
 	shape("the right operand", p.B, p.Terms, p.Cols)
 	mustFit("the result", p.C, p.Rows, p.Cols, p.Stride)
+}
+
+// prepare sizes the buffers and returns the number of items.
+func (o *operandProduct) prepare(panelBuffer, leftBuffer *[]float32) int {
+	p := &o.p
 	o.packs = (p.Cols + panelWidth - 1) / panelWidth
 	*panelBuffer = grow(*panelBuffer, o.packs*panelWidth*p.Terms)
 	o.panels = panels{(*panelBuffer)[:o.packs*panelWidth*p.Terms], p.Cols, panelWidth * p.Terms}
@@ -106,10 +121,78 @@ func (o *operandProduct) rows() rows {
 	return rows{n: o.p.Rows, data: o.p.A.Data, ld: o.p.A.Stride}
 }
 
+// turnable says whether p is the product of a transposed and a plain matrix,
+// such as a sum over the positions of a batch, that the kernels compute on the
+// operands as they lie in memory.
+func (kr *kernel) turnable(p *backend.Product[float32]) bool {
+	return kr.turned != nil && p.A.Transposed && !p.B.Transposed && (kr.masks || p.Cols%panelWidth == 0)
+}
+
+// turnedTerms is how many terms tiles sum at a time: so many rows of the
+// operands stay in the caches while all tiles pass over them.
+const turnedTerms = 4 * blockK
+
+// multiplyTurned computes rows [from, to) of a turnable p.
+func (kr *kernel) multiplyTurned(p *backend.Product[float32], from, to int) {
+	// The kernels read and write through pointers: prove the bounds here.
+	_ = p.A.Data[(p.Terms-1)*p.A.Stride+to-1]
+	_ = p.B.Data[(p.Terms-1)*p.B.Stride+p.Cols-1]
+	_ = p.C[(to-1)*p.Stride+p.Cols-1]
+	t := tileCall{lda: 4 * p.A.Stride, stride: 4 * p.B.Stride, ldc: 4 * p.Stride}
+	for k0 := 0; k0 < p.Terms; k0 += turnedTerms {
+		t.k = min(turnedTerms, p.Terms-k0)
+		accumulate := p.Accumulate || k0 > 0
+		t.startStride = 0
+		if accumulate {
+			t.startStride = t.ldc
+		}
+		for col := 0; col < p.Cols; {
+			n := kr.group((p.Cols - col + panelWidth - 1) / panelWidth)
+			if n > 1 && col+n*panelWidth > p.Cols {
+				n-- // the panel that sticks out goes alone
+			}
+			t.mask = 1<<min(p.Cols-col, panelWidth) - 1
+			t.b = &p.B.Data[k0*p.B.Stride+col]
+			i := from
+			for _, s := range kr.turned {
+				t.tiles = (to - i) / s.rows
+				if t.tiles == 0 {
+					continue
+				}
+				t.a, t.nextA = &p.A.Data[k0*p.A.Stride+i], 4*s.rows
+				t.c, t.start = &p.C[i*p.Stride+col], &zeros[0]
+				if accumulate {
+					t.start = t.c
+				}
+				s.fn[n-1].run(&t)
+				i += t.tiles * s.rows
+			}
+			col += n * panelWidth
+		}
+	}
+}
+
+// turnedJob is a turnable product shared by the workers, by blocks of rows.
+type turnedJob struct {
+	b     *Backend
+	p     backend.Product[float32]
+	block int
+}
+
+func (j *turnedJob) item(_, i int) {
+	j.b.kernel.multiplyTurned(&j.p, i*j.block, min(j.p.Rows, (i+1)*j.block))
+}
+
 // Product computes p with all workers. The result does not depend on their
 // number: element sums are those of every product of this backend.
 func (b *Backend) Product(p backend.Product[float32]) {
 	o := &operandProduct{b: b, p: p}
+	if o.check(); b.kernel.turnable(&p) {
+		height := b.kernel.turned[0].rows
+		block := roundUp((p.Rows+2*b.pool.workers-1)/(2*b.pool.workers), height)
+		b.pool.run((p.Rows+block-1)/block, 2*float64(p.Rows)*float64(p.Cols)*float64(p.Terms), &turnedJob{b, p, block})
+		return
+	}
 	n := o.prepare(&b.productPanels, &b.productRows)
 	b.pool.run(n, 2*float64(p.Terms)*float64(p.Rows+p.Cols), o)
 	b.product.dense = &denseWeight{out: p.Cols, in: p.Terms, panels: o.panels}
@@ -122,6 +205,10 @@ func (b *Backend) Product(p backend.Product[float32]) {
 func (b *Backend) ProductOn(worker int, p backend.Product[float32]) {
 	s := &b.scratch[worker]
 	o := operandProduct{b: b, p: p}
+	if o.check(); b.kernel.turnable(&p) {
+		b.kernel.multiplyTurned(&p, 0, p.Rows)
+		return
+	}
 	n := o.prepare(&s.unpack, &s.rows)
 	for i := range n {
 		o.item(worker, i)

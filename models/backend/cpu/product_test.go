@@ -32,7 +32,7 @@ func TestProduct(t *testing.T) {
 			backends = append(backends, b)
 		}
 	}
-	for _, s := range [][3]int{{1, 1, 1}, {3, 17, 5}, {33, 40, 64}, {64, 128, 96}, {70, 800, 33}, {600, 30, 20}} {
+	for _, s := range [][3]int{{1, 1, 1}, {3, 17, 5}, {33, 40, 64}, {64, 128, 96}, {70, 800, 33}, {600, 30, 20}, {29, 71, 300}, {40, 64, 261}} {
 		for form := range 8 {
 			rows, cols, terms := s[0], s[1], s[2]
 			pad := form >> 2 * 3

@@ -44,6 +44,42 @@ func tile1x32avx512(t *tileCall)
 func tile1x16avx512(t *tileCall)
 
 //go:noescape
+func tile8x48turnedavx512(t *tileCall)
+
+//go:noescape
+func tile8x32turnedavx512(t *tileCall)
+
+//go:noescape
+func tile8x16turnedavx512(t *tileCall)
+
+//go:noescape
+func tile4x48turnedavx512(t *tileCall)
+
+//go:noescape
+func tile4x32turnedavx512(t *tileCall)
+
+//go:noescape
+func tile4x16turnedavx512(t *tileCall)
+
+//go:noescape
+func tile2x48turnedavx512(t *tileCall)
+
+//go:noescape
+func tile2x32turnedavx512(t *tileCall)
+
+//go:noescape
+func tile2x16turnedavx512(t *tileCall)
+
+//go:noescape
+func tile1x48turnedavx512(t *tileCall)
+
+//go:noescape
+func tile1x32turnedavx512(t *tileCall)
+
+//go:noescape
+func tile1x16turnedavx512(t *tileCall)
+
+//go:noescape
 func tile6x16packedavx2(t *tileCall)
 
 //go:noescape
@@ -57,6 +93,18 @@ func tile2x16avx2(t *tileCall)
 
 //go:noescape
 func tile1x16avx2(t *tileCall)
+
+//go:noescape
+func tile6x16turnedavx2(t *tileCall)
+
+//go:noescape
+func tile4x16turnedavx2(t *tileCall)
+
+//go:noescape
+func tile2x16turnedavx2(t *tileCall)
+
+//go:noescape
+func tile1x16turnedavx2(t *tileCall)
 
 const (
 	_ tileKernel = iota
@@ -73,11 +121,27 @@ const (
 	idtile1x48avx512
 	idtile1x32avx512
 	idtile1x16avx512
+	idtile8x48turnedavx512
+	idtile8x32turnedavx512
+	idtile8x16turnedavx512
+	idtile4x48turnedavx512
+	idtile4x32turnedavx512
+	idtile4x16turnedavx512
+	idtile2x48turnedavx512
+	idtile2x32turnedavx512
+	idtile2x16turnedavx512
+	idtile1x48turnedavx512
+	idtile1x32turnedavx512
+	idtile1x16turnedavx512
 	idtile6x16packedavx2
 	idtile6x16avx2
 	idtile4x16avx2
 	idtile2x16avx2
 	idtile1x16avx2
+	idtile6x16turnedavx2
+	idtile4x16turnedavx2
+	idtile2x16turnedavx2
+	idtile1x16turnedavx2
 )
 
 func (id tileKernel) run(t *tileCall) {
@@ -108,6 +172,30 @@ func (id tileKernel) run(t *tileCall) {
 		tile1x32avx512(t)
 	case idtile1x16avx512:
 		tile1x16avx512(t)
+	case idtile8x48turnedavx512:
+		tile8x48turnedavx512(t)
+	case idtile8x32turnedavx512:
+		tile8x32turnedavx512(t)
+	case idtile8x16turnedavx512:
+		tile8x16turnedavx512(t)
+	case idtile4x48turnedavx512:
+		tile4x48turnedavx512(t)
+	case idtile4x32turnedavx512:
+		tile4x32turnedavx512(t)
+	case idtile4x16turnedavx512:
+		tile4x16turnedavx512(t)
+	case idtile2x48turnedavx512:
+		tile2x48turnedavx512(t)
+	case idtile2x32turnedavx512:
+		tile2x32turnedavx512(t)
+	case idtile2x16turnedavx512:
+		tile2x16turnedavx512(t)
+	case idtile1x48turnedavx512:
+		tile1x48turnedavx512(t)
+	case idtile1x32turnedavx512:
+		tile1x32turnedavx512(t)
+	case idtile1x16turnedavx512:
+		tile1x16turnedavx512(t)
 	case idtile6x16packedavx2:
 		tile6x16packedavx2(t)
 	case idtile6x16avx2:
@@ -118,5 +206,13 @@ func (id tileKernel) run(t *tileCall) {
 		tile2x16avx2(t)
 	case idtile1x16avx2:
 		tile1x16avx2(t)
+	case idtile6x16turnedavx2:
+		tile6x16turnedavx2(t)
+	case idtile4x16turnedavx2:
+		tile4x16turnedavx2(t)
+	case idtile2x16turnedavx2:
+		tile2x16turnedavx2(t)
+	case idtile1x16turnedavx2:
+		tile1x16turnedavx2(t)
 	}
 }

@@ -8,17 +8,6 @@ import (
 	"splitbench/models/quantize"
 )
 
-// The linear maps, by their place in decoder.LinearNames.
-const (
-	query = iota
-	key
-	value
-	output
-	gate
-	up
-	down
-)
-
 // rounded is a matrix through a quantizer, with what its gradient needs.
 type rounded struct {
 	rows, cols  int
@@ -150,15 +139,15 @@ func (f *fake) factors(i int) (column, row []float32, divide bool) {
 		return nil, nil, false
 	}
 	switch i {
-	case query:
+	case decoder.QueryMap:
 		return f.p.QKV, f.spread(f.p.QK), true
-	case key:
+	case decoder.KeyMap:
 		return f.p.QKV, f.p.QK, false
-	case value:
+	case decoder.ValueMap:
 		return f.p.QKV, f.p.Out, true
-	case output:
+	case decoder.OutputMap:
 		return f.spread(f.p.Out), nil, false
-	case gate, up:
+	case decoder.GateMap, decoder.UpMap:
 		return f.p.FC1, nil, false
 	}
 	return nil, nil, false
@@ -249,17 +238,17 @@ func (f *fake) transformBack(d *Values, g *Parameters) {
 		column, row, divide := f.factors(i)
 		if row != nil {
 			to := qk
-			if i == value {
+			if i == decoder.ValueMap {
 				to = out
 			}
 			f.rowGradient(to, i, from[i], f.shown.Linears()[i].Bias, row, divide)
 		}
 		switch i {
-		case query, key, value:
+		case decoder.QueryMap, decoder.KeyMap, decoder.ValueMap:
 			columnGradient(qkv, l.Weight, from[i].Weight, row, divide)
-		case gate, up:
+		case decoder.GateMap, decoder.UpMap:
 			columnGradient(fc1, l.Weight, from[i].Weight, nil, false)
-		case output:
+		case decoder.OutputMap:
 			wide := make([]float64, len(column))
 			columnGradient(wide, l.Weight, from[i].Weight, nil, false)
 			for c, v := range wide {

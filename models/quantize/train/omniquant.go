@@ -324,9 +324,9 @@ func (t *trainer) keyChannel(i int) int {
 func (t *trainer) shape(i int, l *decoder.LinearValues[float32]) (rows, cols int) {
 	cols = t.config.HiddenSize
 	switch i {
-	case output:
+	case decoder.OutputMap:
 		cols = t.config.QueryWidth()
-	case down:
+	case decoder.DownMap:
 		cols = t.config.IntermediateSize
 	}
 	return len(l.Weight) / cols, cols

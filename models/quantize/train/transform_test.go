@@ -69,6 +69,7 @@ func TestTransformationIsExact(t *testing.T) {
 		for i, v := range y[0] {
 			worst = max(worst, math.Abs(float64(v-y[1][i])))
 		}
+		t.Logf("scales of RoPE partners tied: %v; the transformation moves the block's output by %.2g at most", tie, worst)
 		if tie != (worst < 1e-5) {
 			t.Errorf("tied %v: the block moves by %.2g", tie, worst)
 		}

@@ -22,7 +22,7 @@ func ARM64() string {
 var neon = vector{"neon", "V", 4}
 
 var neonTiles = []tileShape{
-	{neon, 6, 1, false}, {neon, 4, 1, false}, {neon, 2, 1, false}, {neon, 1, 1, false},
+	{neon, 6, 1, false, false}, {neon, 4, 1, false, false}, {neon, 2, 1, false, false}, {neon, 1, 1, false, false},
 }
 
 // list is the operand of a load or store of n registers of four floats.

@@ -18,6 +18,7 @@ func AMD64() string {
 		softmaxRows(e, v)
 		siluMul(e, v)
 		normRows(e, v)
+		trainingKernels(e, v)
 		peak(e, v)
 		readMemory(e, v)
 	}
@@ -27,11 +28,14 @@ func AMD64() string {
 var avx512, avx2 = vector{"avx512", "Z", 16}, vector{"avx2", "Y", 8}
 
 // tileShape is one tile kernel. packed kernels read a term's rows side by
-// side (a[k*rows+i]); the others read rows at distance lda.
+// side (a[k*rows+i]); the others read rows at distance lda. turned kernels read
+// both operands as they lie in memory when terms are rows: the rows of a term
+// side by side and terms at distance lda, the columns of a term side by side and
+// terms at distance stride.
 type tileShape struct {
 	vector
-	rows, panels int
-	packed       bool
+	rows, panels   int
+	packed, turned bool
 }
 
 func (t tileShape) name() string {
@@ -39,17 +43,25 @@ func (t tileShape) name() string {
 	if t.packed {
 		name += "packed"
 	}
+	if t.turned {
+		name += "turned"
+	}
 	return name + t.isa
 }
 
 var x86Tiles = []tileShape{
-	{avx512, 8, 3, true},
-	{avx512, 8, 3, false}, {avx512, 8, 2, false}, {avx512, 8, 1, false},
-	{avx512, 4, 3, false}, {avx512, 4, 2, false}, {avx512, 4, 1, false},
-	{avx512, 2, 3, false}, {avx512, 2, 2, false}, {avx512, 2, 1, false},
-	{avx512, 1, 3, false}, {avx512, 1, 2, false}, {avx512, 1, 1, false},
-	{avx2, 6, 1, true},
-	{avx2, 6, 1, false}, {avx2, 4, 1, false}, {avx2, 2, 1, false}, {avx2, 1, 1, false},
+	{avx512, 8, 3, true, false},
+	{avx512, 8, 3, false, false}, {avx512, 8, 2, false, false}, {avx512, 8, 1, false, false},
+	{avx512, 4, 3, false, false}, {avx512, 4, 2, false, false}, {avx512, 4, 1, false, false},
+	{avx512, 2, 3, false, false}, {avx512, 2, 2, false, false}, {avx512, 2, 1, false, false},
+	{avx512, 1, 3, false, false}, {avx512, 1, 2, false, false}, {avx512, 1, 1, false, false},
+	{avx512, 8, 3, false, true}, {avx512, 8, 2, false, true}, {avx512, 8, 1, false, true},
+	{avx512, 4, 3, false, true}, {avx512, 4, 2, false, true}, {avx512, 4, 1, false, true},
+	{avx512, 2, 3, false, true}, {avx512, 2, 2, false, true}, {avx512, 2, 1, false, true},
+	{avx512, 1, 3, false, true}, {avx512, 1, 2, false, true}, {avx512, 1, 1, false, true},
+	{avx2, 6, 1, true, false},
+	{avx2, 6, 1, false, false}, {avx2, 4, 1, false, false}, {avx2, 2, 1, false, false}, {avx2, 1, 1, false, false},
+	{avx2, 6, 1, false, true}, {avx2, 4, 1, false, true}, {avx2, 2, 1, false, true}, {avx2, 1, 1, false, true},
 }
 
 // declarations returns the Go side of tile kernels: a direct call of each, so
@@ -100,7 +112,7 @@ func offset(bytes int, addr string) string {
 // frame: rows of c at a large stride would fall on few sets of the first-level
 // cache. AVX-512 kernels of one panel leave columns outside the mask alone.
 func tile(e *emitter, t tileShape) {
-	v, rows, panels, packed := t.vector, t.rows, t.panels, t.packed
+	v, rows, panels, packed, turned := t.vector, t.rows, t.panels, t.packed, t.turned
 	masked := v.reg == "Z" && panels == 1
 	registers := 32
 	if v.reg == "Y" {
@@ -144,6 +156,9 @@ func tile(e *emitter, t tileShape) {
 	perPanel := 16 / v.lanes
 	bAddr := func(j, u int) string {
 		panel, at := j/perPanel, j%perPanel*bytes+u*64
+		if turned {
+			return fmt.Sprintf("%d(BX)", j*bytes)
+		}
 		if panel == 0 {
 			return fmt.Sprintf("%d(BX)", at)
 		}
@@ -154,12 +169,19 @@ func tile(e *emitter, t tileShape) {
 	step := func(u int, first bool) {
 		if rows > 1 {
 			for j := 0; j < vectors; j++ {
-				e.f("VMOVUPS %s, %s", bAddr(j, u), b(j))
+				if masked && turned { // what lies beyond the columns may be no memory of ours
+					e.f("VMOVUPS.Z %s, K1, %s", bAddr(j, u), b(j))
+				} else {
+					e.f("VMOVUPS %s, %s", bAddr(j, u), b(j))
+				}
 			}
 		}
 		for i := 0; i < rows; i++ {
 			a := fmt.Sprintf("%d(AX)", 4*(u*rows+i))
-			if !packed {
+			switch {
+			case turned:
+				a = fmt.Sprintf("%d(AX)", 4*i)
+			case !packed:
 				a = offset(4*u, rowAddr(i, "AX", "R9", "R10", "SI"))
 			}
 			// AVX-512 broadcasts inside the product: a broadcast into a register
@@ -178,6 +200,8 @@ func tile(e *emitter, t tileShape) {
 				switch {
 				case inside:
 					e.f("VMULPS.BCST %s, %s, %s", a, b(j), p)
+				case rows == 1 && masked && turned:
+					e.f("VMULPS.Z %s, %s, K1, %s", bAddr(j, u), bc, p)
 				case rows == 1:
 					e.f("VMULPS %s, %s, %s", bAddr(j, u), bc, p)
 				default:
@@ -190,6 +214,13 @@ func tile(e *emitter, t tileShape) {
 		}
 	}
 	advance := func(steps int) {
+		if turned {
+			for range steps {
+				e.f("ADDQ SI, AX")
+				e.f("ADDQ DX, BX")
+			}
+			return
+		}
 		e.f("ADDQ $%d, BX", 64*steps)
 		if packed {
 			e.f("ADDQ $%d, AX", 4*rows*steps)
@@ -244,7 +275,7 @@ func tile(e *emitter, t tileShape) {
 
 	e.label(name + "_tile")
 	e.f("MOVQ 8(SP), AX")
-	if !packed {
+	if !packed && !turned {
 		matrixRows("AX", "R9", "R10", "SI")
 	}
 	// Bring the tile of c near while the sums are made.
@@ -275,8 +306,13 @@ func tile(e *emitter, t tileShape) {
 	e.label(name + "_loop")
 	for u := 0; u < unroll; u++ {
 		step(u, false)
+		if turned {
+			advance(1)
+		}
 	}
-	advance(unroll)
+	if !turned {
+		advance(unroll)
+	}
 	e.f("SUBQ $%d, CX", unroll)
 	e.f("JGE %s_loop", name)
 	e.label(name + "_rest")
@@ -387,15 +423,17 @@ func readMemory(e *emitter, v vector) {
 	e.f("RET")
 }
 
-// packRows: eight rows of k terms, a positive multiple of 8, side by side:
-// transposed squares of 8x8.
+// packRows: eight rows of k terms, a positive multiple of 8, side by side, terms
+// at distance step: transposed squares of 8x8.
 func packRows(e *emitter) {
-	e.WriteString("\n// func packRowsavx2(dst *float32, k int, a *float32, lda int)\nTEXT ·packRowsavx2(SB), NOSPLIT, $0-32\n")
+	e.WriteString("\n// func packRowsavx2(dst *float32, k int, a *float32, lda, step int)\nTEXT ·packRowsavx2(SB), NOSPLIT, $0-40\n")
 	e.f("MOVQ dst+0(FP), DI")
 	e.f("MOVQ k+8(FP), CX")
 	e.f("MOVQ a+16(FP), AX")
 	e.f("MOVQ lda+24(FP), SI")
+	e.f("MOVQ step+32(FP), R8")
 	e.f("SHLQ $2, SI")
+	e.f("SHLQ $2, R8")
 	e.f("LEAQ (AX)(SI*2), R9")
 	e.f("ADDQ SI, R9")
 	e.f("LEAQ (R9)(SI*2), R10")
@@ -414,16 +452,20 @@ func packRows(e *emitter) {
 			e.f("VSHUFPS $0xee, Y%d, Y%d, Y%d", 10+i+j, 8+i+j, i+2*j+1)
 		}
 	}
+	for _, l := range [][2]string{{"DI", "R11"}, {"R11", "R12"}} { // three terms on
+		e.f("LEAQ (%s)(R8*2), %s", l[0], l[1])
+		e.f("ADDQ R8, %s", l[1])
+	}
 	for i := range 4 {
 		e.f("VPERM2F128 $0x20, Y%d, Y%d, Y8", 4+i, i)
 		e.f("VPERM2F128 $0x31, Y%d, Y%d, Y9", 4+i, i)
-		e.f("VMOVUPS Y8, %d(DI)", 32*i)
-		e.f("VMOVUPS Y9, %d(DI)", 32*(4+i))
+		e.f("VMOVUPS Y8, %s", rowAddr(i, "DI", "R11", "R12", "R8"))
+		e.f("VMOVUPS Y9, %s", rowAddr(4+i, "DI", "R11", "R12", "R8"))
 	}
 	for _, r := range []string{"AX", "R9", "R10"} {
 		e.f("ADDQ $32, %s", r)
 	}
-	e.f("ADDQ $256, DI")
+	e.f("LEAQ (DI)(R8*8), DI")
 	e.f("SUBQ $8, CX")
 	e.f("JNZ packRowsavx2_loop")
 	e.f("VZEROUPPER")

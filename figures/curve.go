@@ -29,7 +29,7 @@ func Curves(title, xLabel, yLabel string, notes []string, curves []Curve, base s
 		}
 		var xys plotter.XYs
 		for k, y := range c.Y {
-			if x := c.X[k]; !math.IsNaN(x-x+y-y) {
+			if x := c.X[k]; !math.IsNaN(x - x + y - y) {
 				xys = append(xys, plotter.XY{X: x, Y: y})
 				left, right, low, high = min(left, x), max(right, x), min(low, y), max(high, y)
 			}

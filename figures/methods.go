@@ -183,11 +183,11 @@ func methodLabels(cells []results.CellResult, knobs []knob) func(*results.Point)
 	}
 }
 
-// methodColor is the colour of method k; beyond the palette they get lighter.
-func methodColor(k int) color.Color {
+// methodColor is the colour of method k; beyond the palette they get darker.
+func methodColor(k int) color.RGBA {
 	c := palette[k%len(palette)]
 	if k >= len(palette) {
-		return lighter(c)
+		c.R, c.G, c.B = c.R/2, c.G/2, c.B/2
 	}
 	return c
 }
@@ -491,11 +491,7 @@ func methodPareto(in Input) ([]*page, error) {
 }
 
 func methodStyle(k int) style {
-	c := palette[k%len(palette)]
-	if k >= len(palette) {
-		c = lighter(c).(color.RGBA)
-	}
-	return style{c, dashes[k%len(dashes)], k % len(markers)}
+	return style{methodColor(k), dashes[k%len(dashes)], k % len(markers)}
 }
 
 func (p *methodPage) paretoPanel(task string) (*plot.Plot, *metricAxis) {

@@ -3,6 +3,7 @@ package results
 import (
 	"encoding/csv"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -312,4 +313,53 @@ func TestPayloadWithoutCodec(t *testing.T) {
 		return
 	}
 	t.Error("no payload table")
+}
+
+// TestQuantizationTable: what the baselines of each point are, by hand.
+func TestQuantizationTable(t *testing.T) {
+	cell := func(change func(*CellResult)) CellResult {
+		c := CellResult{
+			Key: testKey(1), Status: StatusOK, Primary: "acc", Metrics: []Metric{{Name: "acc", Value: 0.5, N: 4, HigherIsBetter: true}}, StoredBits: 32,
+			Point: Point{Model: "m", Task: "boolq", Protocol: "legacy", Method: "fp32", FrontBits: 16, BackBits: 16},
+		}
+		change(&c)
+		return c
+	}
+	whole := func(bits int32, alpha float64) CellResult {
+		return cell(func(c *CellResult) {
+			c.Method, c.FrontBits, c.BackBits, c.ActivationBits, c.BackActivationBits, c.KVBits, c.BackKVBits = "E1", 4, 4, bits, bits, 16, 16
+			c.Quantizer, c.Alpha, c.Calibration, c.StoredBits = "smoothquant, w4, a"+strconv.Itoa(int(bits)), alpha, "0123456789ab", 4.25
+			c.BackQuantizer = c.Quantizer
+		})
+	}
+	front := cell(func(c *CellResult) {
+		c.Method, c.Preset, c.SplitLayer, c.WeightLayer, c.FrontBits, c.ActivationBits, c.KVBits = "front", "ours-front", 2, 2, 4, 4, 4
+		c.Codec, c.Threshold, c.TauBy, c.MaxActivationBits, c.Delta, c.Quantizer, c.StoredBits = "literal", 5, "value", 4, 0.2, "atom, w4, a4, kv4", 18.125
+	})
+	cells := []CellResult{cell(func(*CellResult) {}), whole(4, 0.5), whole(3, 0.8), front}
+	var table *Table
+	for _, c := range Tables(cells) {
+		if c.Name == "quantization" {
+			table = &c
+		}
+	}
+	if table == nil {
+		t.Fatal("no table")
+	}
+	var b strings.Builder
+	if err := table.CSV(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := `Model,Protocol,Method,Front (bits),Back (bits),Activations (bits),Preset,Layers to l_w,Layers after,Alpha,Calibration (SHA-256),Stored (bits/weight)
+m,legacy,fp32,16,16,-,-,-,-,-,-,32
+m,legacy,E1,4,4,4,-,"smoothquant, w4, a4",the same,0.5,0123456789ab,4.25
+m,legacy,E1,4,4,3,-,"smoothquant, w4, a3",the same,0.8,0123456789ab,4.25
+m,legacy,front,4,16,4,ours-front,"atom, w4, a4, kv4",-,-,-,18.125
+`
+	diff(t, "table", b.String(), want)
+	for _, c := range Tables(cells[:1]) {
+		if c.Name == "quantization" {
+			t.Error("a run without baselines has a table of them")
+		}
+	}
 }

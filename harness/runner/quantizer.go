@@ -310,23 +310,15 @@ func calibrationText(c spec.Calibration, t tokenizer.Tokenizer) ([][]int32, erro
 	if err != nil {
 		return nil, fmt.Errorf("calibration %s: %w", c.Text, err)
 	}
-	all, err := windows(c, t.Encode(string(data), true))
+	all, err := planOf(c).Draw([][]int32{t.Encode(string(data), true)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Text, err)
 	}
 	return all, nil
 }
 
-func windows(c spec.Calibration, ids []int32) ([][]int32, error) {
-	starts, err := quantize.Windows(uint64(c.Seed), len(ids), c.Tokens, c.Sequences)
-	if err != nil {
-		return nil, err
-	}
-	var all [][]int32
-	for _, s := range starts {
-		all = append(all, ids[s:s+c.Tokens])
-	}
-	return all, nil
+func planOf(c spec.Calibration) quantize.CalibrationPlan {
+	return quantize.CalibrationPlan{Sequences: c.Sequences, Tokens: c.Tokens, Seed: uint64(c.Seed)}
 }
 
 // calibrationTask draws windows from the texts of an evaluation set.
@@ -343,29 +335,16 @@ func (w *Workbench) calibrationTask(c spec.Cell, from spec.Calibration, t tokeni
 		return nil, fmt.Errorf("calibration: %w", err)
 	}
 	var documents [][]int32
-	var lengths []int
 	for _, d := range ds.Docs {
 		text := d.Text
 		if ds.Kind == tasks.MultipleChoice {
 			text = d.Requests[d.Gold].Context + d.Requests[d.Gold].Continuation
 		}
-		ids := t.Encode(text, true)
-		documents, lengths = append(documents, ids), append(lengths, len(ids))
+		documents = append(documents, t.Encode(text, true))
 	}
-	if len(documents) == 1 {
-		all, err := windows(from, documents[0])
-		if err != nil {
-			return nil, fmt.Errorf("task %s: %w", from.Task, err)
-		}
-		return all, nil
-	}
-	places, err := quantize.DocumentWindows(uint64(from.Seed), lengths, from.Tokens, from.Sequences)
+	all, err := planOf(from).Draw(documents)
 	if err != nil {
 		return nil, fmt.Errorf("task %s: %w", from.Task, err)
-	}
-	var all [][]int32
-	for _, p := range places {
-		all = append(all, documents[p.Document][p.Start:p.Start+from.Tokens])
 	}
 	return all, nil
 }
@@ -448,7 +427,9 @@ func (w *Workbench) load(ctx context.Context, l *exec.Loaded, c spec.Cell, s *ba
 	}
 	o := quantise.Options{
 		Progress: func(p quantise.Step) {
-			tell(fmt.Sprintf("%s: quantizing %s, layer %d of %d", c.Model.Name, s.source, p.Block, p.Blocks))
+			if p.Block > 0 {
+				tell(fmt.Sprintf("%s: quantizing %s, layer %d of %d", c.Model.Name, s.source, p.Block, p.Blocks))
+			}
 		},
 		Estimate: func(d time.Duration) {
 			tell(fmt.Sprintf("%s: training %s will take about %s", c.Model.Name, s.source, d.Round(time.Second)))

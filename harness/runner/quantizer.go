@@ -476,13 +476,13 @@ func (b baselines) point(p *results.Point, c spec.Cell, digests map[string]strin
 	}
 	if b.front != nil {
 		m := b.front.method
-		p.Quantizer = schemeText(m)
+		p.Quantizer = SchemeText(m)
 		p.FrontBits, p.Group = columnBits(m.Weight), int32(m.Weight.Group)
 		p.ActivationBits, p.KVBits = columnBits(m.Activation), columnBits(m.Attention.Precision)
 	}
 	if b.back != nil {
 		m := b.back.method
-		p.BackQuantizer = schemeText(m)
+		p.BackQuantizer = SchemeText(m)
 		p.BackBits, p.BackGroup = columnBits(m.Weight), int32(m.Weight.Group)
 		p.BackActivationBits, p.BackKVBits = columnBits(m.Activation), columnBits(m.Attention.Precision)
 	}
@@ -495,10 +495,10 @@ func columnBits(p quantize.Precision) int32 {
 	return int32(p.Bits)
 }
 
-// schemeText says in a line what a baseline does: its name, and of weights (w),
+// SchemeText says in a line what a baseline does: its name, and of weights (w),
 // activations (a) and attention tensors (kv) the bits, scheme, group and clip,
 // then its other parts.
-func schemeText(m quantize.Method) string {
+func SchemeText(m quantize.Method) string {
 	parts := []string{string(m.Algorithm)}
 	if m.Quantizers != "" {
 		parts[0] += "/" + string(m.Quantizers)

@@ -25,6 +25,7 @@ func Example() {
 		fmt.Println(s.Name, len(cells), cells[len(cells)-1].Label())
 	}
 	// Output:
+	// baselines-bits 42 Atom-g16 Qw=8
 	// codec-bytes 72 split l=4 tau=10 Q=8 codec=split1
 	// fig4-clamp 44 clamp l=4 clamp=20
 	// fig5-server 1 fp32

@@ -27,7 +27,7 @@ adds i.k.N (after RoPE) and i.v.N of each layer N (from 0), shape (kv heads, tok
   splitbench dump --model DIR --ids tokens.jsonl --kv all --out hidden.safetensors`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, _, err := f.open()
+			l, _, err := f.open(cmd.Context(), s.err)
 			if err != nil {
 				return err
 			}

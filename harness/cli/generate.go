@@ -46,7 +46,7 @@ its own row. A prompt is encoded with the tokenizer's own template (BOS);
 					return usageError{err}
 				}
 			}
-			l, session, err := f.open()
+			l, session, err := f.open(cmd.Context(), s.err)
 			if err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 	"splitbench/harness/exec"
 	"splitbench/harness/runner"
 	"splitbench/models/checkpoint"
+	"splitbench/models/quantize"
 	"splitbench/tasks"
 )
 
@@ -68,6 +69,12 @@ func newList(s streams) *cobra.Command {
 				fmt.Fprintln(t, "whole\t(none)\tthe model as stored")
 				fmt.Fprintln(t, "weights\tfront, back, l_w\tgroup-wise round-to-nearest weights, no split (OPSC, arXiv 2511.04002 Eq. 1)")
 				fmt.Fprintln(t, "split\tsplit_layer, front, boundary, max_tokens, include_kv\tlayers 1..l on the edge, the activation through a codec (Eq. 4-7, Algorithm 1)")
+				fmt.Fprintln(t, "quantizer\tquantizer, calibration\ta baseline in all layers; front.quantizer and back.quantizer are those of a segment")
+				fmt.Fprintln(t, "ours-boundary\tpreset, quantizer, split_layer, boundary\tweights alone quantised by the baseline, the hidden state at the split through the boundary (Table 3, one reading)")
+				fmt.Fprintln(t, "ours-front\tpreset, quantizer, split_layer, boundary\tlayers 1..l quantised by the baseline, activations at max_activation_bits; the others exact (the other reading)")
+				for _, p := range quantize.Presets() {
+					fmt.Fprintf(t, "%s\tquantizer.preset\t%s\n", p.Name, runner.SchemeText(p))
+				}
 				fmt.Fprintf(t, "codecs\tboundary.codec\tnone %v\n", compress.CodecNames())
 			case "experiments":
 				fmt.Fprintln(t, "spec\tname\twhat")

@@ -102,7 +102,7 @@ channels (rounded up), and in position 0 of the sequences.`,
 			if err := m.check(); err != nil {
 				return err
 			}
-			l, _, err := f.open()
+			l, _, err := f.open(cmd.Context(), s.err)
 			if err != nil {
 				return err
 			}

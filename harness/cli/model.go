@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"splitbench/experiments/spec"
 	"splitbench/harness/exec"
+	"splitbench/harness/runner"
 	"splitbench/models/tokenizer"
 )
 
@@ -33,13 +35,14 @@ func (f *modelFlags) add(c *cobra.Command, withMethod bool) {
 	c.Flags().IntVar(&f.source.Workers, "workers", 0, "CPU workers (default: all cores); results do not depend on it")
 	c.Flags().StringVar(&f.source.Kernel, "kernel", "", "CPU kernel: avx512, avx2, neon or go (default: the fastest); results do not depend on it")
 	if withMethod {
-		c.Flags().StringVar(&f.method, "method", "", "YAML file with one method entry of a spec (split, codec, weight bits)")
+		c.Flags().StringVar(&f.method, "method", "", "YAML file with one method entry of a spec (split, codec, weight bits, quantizer)")
 	}
 	cobra.CheckErr(c.MarkFlagRequired("model"))
 }
 
-// open loads the model and the session of the method.
-func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
+// open loads the model and the session of the method. progress gets lines while
+// the model is quantized.
+func (f *modelFlags) open(ctx context.Context, progress io.Writer) (*exec.Loaded, *exec.Session, error) {
 	var method spec.Method
 	if f.method != "" {
 		m, err := spec.LoadMethod(f.method)
@@ -76,6 +79,14 @@ func (f *modelFlags) open() (*exec.Loaded, *exec.Session, error) {
 	if err != nil {
 		l.Close()
 		return nil, nil, usageError{fmt.Errorf("%s: %w", f.method, err)}
+	}
+	if method.Quantized() {
+		c := spec.Cell{Model: spec.Model{Name: f.source.Path, Path: src.Path, Tokenizer: src.Tokenizer, MaxLength: src.MaxLength}, Method: method}
+		w := runner.NewWorkbench(runner.Compute{})
+		if _, err = w.Quantize(ctx, l, c, func(line string) { fmt.Fprintln(progress, line) }); err != nil {
+			l.Close()
+			return nil, nil, usageError{fmt.Errorf("%s: %w", f.method, err)}
+		}
 	}
 	s, err := l.Engine.NewSession(m)
 	if err != nil {

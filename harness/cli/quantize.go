@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
-	"gopkg.in/yaml.v3"
 
 	"splitbench/harness/bench"
 	"splitbench/harness/exec"
@@ -115,19 +114,7 @@ func loadQuantization(name string) (quantize.Method, error) {
 	if err != nil {
 		return quantize.Method{}, err
 	}
-	var m quantize.Method
-	d := yaml.NewDecoder(bytes.NewReader(b))
-	d.KnownFields(true)
-	if err := d.Decode(&m); err != nil {
-		return m, fmt.Errorf("%s: %s", name, strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " "))
-	}
-	if err := d.Decode(&yaml.Node{}); err != io.EOF {
-		return m, fmt.Errorf("%s: more than one YAML document", name)
-	}
-	if err := m.Validate(); err != nil {
-		return m, fmt.Errorf("%s: %w", name, err)
-	}
-	return m, nil
+	return quantise.ParseMethod(name, b)
 }
 
 // maxText bounds a calibration text in bytes.

@@ -75,7 +75,7 @@ func runRotate(ctx context.Context, s streams, f rotateFlags) error {
 	if info, err := os.Stat(source); err == nil && !info.IsDir() {
 		return usagef("%s is a file, expected a Hugging Face folder", source)
 	}
-	l, _, err := f.model.open()
+	l, _, err := f.model.open(ctx, s.err)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ code 1; the others are scored.`,
 				return usageError{err}
 			}
 			defer r.Close()
-			l, session, err := f.open()
+			l, session, err := f.open(cmd.Context(), s.err)
 			if err != nil {
 				return err
 			}

@@ -65,7 +65,8 @@ func contentKey(digest string, m quantize.Method, calibration [][]int32) string 
 }
 
 // CacheFolder is where quantized checkpoints are kept: splitbench/quantized in
-// the user's cache folder. Folders in it may be deleted at any time.
+// the user's cache folder. Folders in it may be deleted at any time; those
+// whose names begin with .making are of runs that were interrupted.
 func CacheFolder() string {
 	base, err := os.UserCacheDir()
 	if err != nil {
@@ -89,29 +90,37 @@ func Cached(ctx context.Context, folder string, c *checkpoint.Checkpoint, digest
 	if _, err := os.Stat(filepath.Join(c.Dir, "config.json")); err != nil {
 		return nil, nil, fmt.Errorf("%s: no config.json, expected a Hugging Face folder to quantize", c.Dir)
 	}
-	m, err := Resolve(ctx, c, be, m, calibration)
-	if err != nil {
+	// What an interrupted call has left is gone on with.
+	work := filepath.Join(folder, ".making-"+filepath.Base(dir))
+	if err := os.MkdirAll(work, 0o755); err != nil {
 		return nil, nil, err
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := fill(ctx, work, c, digest, be, m, calibration, o); err != nil {
+		// Another process may have made the same meanwhile.
+		if s, model, err := readStored(dir, be); err == nil {
+			return s, model, nil
+		}
 		return nil, nil, err
 	}
-	work, err := os.MkdirTemp(folder, ".making-*")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer os.RemoveAll(work)
-	if _, err := Quantize(ctx, c, be, m, calibration, o, NewWriter(work, c.Dir, NewHeader(digest, m, calibration))); err != nil {
-		return nil, nil, err
-	}
-	if err := os.Chmod(work, 0o755); err != nil {
-		return nil, nil, err
-	}
-	// Another process may have made the same; then its folder stays.
 	if err := os.Rename(work, dir); err != nil && !IsStored(dir) {
 		return nil, nil, err
 	}
 	return readStored(dir, be)
+}
+
+// fill writes a quantized checkpoint to a folder.
+func fill(ctx context.Context, dir string, c *checkpoint.Checkpoint, digest string, be backend.Backend, m quantize.Method, calibration [][]int32, o Options) (err error) {
+	if s, err := OpenStored(dir); err == nil {
+		m = s.Header.Method // with what was chosen on the calibration set
+	}
+	if m, err = Resolve(ctx, c, be, m, calibration); err != nil {
+		return err
+	}
+	w := NewWriter(dir, c.Dir, NewHeader(digest, m, calibration))
+	if _, err := Quantize(ctx, c, be, m, calibration, o, w); err != nil {
+		return err
+	}
+	return w.Finish()
 }
 
 func readStored(dir string, be backend.Backend) (*Stored, *decoder.Model, error) {

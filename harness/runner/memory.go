@@ -10,7 +10,7 @@ import (
 // Memory is what a cell needs in this process, in bytes, computed from shapes.
 type Memory struct {
 	Weights   int64 // full-precision weights, as wide as they are stored
-	Quantised int64 // packed codes, scales and zeros of the edge's layers; float32 values of layers that a baseline quantised
+	Quantised int64 // packed codes, scales and zeros of the edge's layers; at most the float32 values of what a baseline quantised
 	Cache     int64 // keys and values of one batch
 	Workspace int64 // activations of one batch and the logits of a chunk
 }

@@ -315,23 +315,15 @@ func calibrationText(c spec.Calibration, t tokenizer.Tokenizer) ([][]int32, erro
 	if err != nil {
 		return nil, fmt.Errorf("calibration %s: %w", c.Text, err)
 	}
-	all, err := windows(c, t.Encode(string(data), true))
+	all, err := planOf(c).Draw([][]int32{t.Encode(string(data), true)})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.Text, err)
 	}
 	return all, nil
 }
 
-func windows(c spec.Calibration, ids []int32) ([][]int32, error) {
-	starts, err := quantize.Windows(uint64(c.Seed), len(ids), c.Tokens, c.Sequences)
-	if err != nil {
-		return nil, err
-	}
-	var all [][]int32
-	for _, s := range starts {
-		all = append(all, ids[s:s+c.Tokens])
-	}
-	return all, nil
+func planOf(c spec.Calibration) quantize.CalibrationPlan {
+	return quantize.CalibrationPlan{Sequences: c.Sequences, Tokens: c.Tokens, Seed: uint64(c.Seed)}
 }
 
 // calibrationTask draws windows from the texts of an evaluation set.
@@ -352,29 +344,16 @@ func (w *Workbench) calibrationTask(c spec.Cell, from spec.Calibration, t tokeni
 		return nil, fmt.Errorf("calibration: %w", err)
 	}
 	var documents [][]int32
-	var lengths []int
 	for _, d := range ds.Docs {
 		text := d.Text
 		if ds.Kind == tasks.MultipleChoice {
 			text = d.Requests[d.Gold].Context + d.Requests[d.Gold].Continuation
 		}
-		ids := t.Encode(text, true)
-		documents, lengths = append(documents, ids), append(lengths, len(ids))
+		documents = append(documents, t.Encode(text, true))
 	}
-	if len(documents) == 1 {
-		all, err := windows(from, documents[0])
-		if err != nil {
-			return nil, fmt.Errorf("task %s: %w", from.Task, err)
-		}
-		return all, nil
-	}
-	places, err := quantize.DocumentWindows(uint64(from.Seed), lengths, from.Tokens, from.Sequences)
+	all, err := planOf(from).Draw(documents)
 	if err != nil {
 		return nil, fmt.Errorf("task %s: %w", from.Task, err)
-	}
-	var all [][]int32
-	for _, p := range places {
-		all = append(all, documents[p.Document][p.Start:p.Start+from.Tokens])
 	}
 	return all, nil
 }
@@ -457,7 +436,9 @@ func (w *Workbench) load(ctx context.Context, l *exec.Loaded, c spec.Cell, s *ba
 	}
 	o := quantise.Options{
 		Progress: func(p quantise.Step) {
-			tell(fmt.Sprintf("%s: quantizing %s, layer %d of %d", c.Model.Name, s.source, p.Block, p.Blocks))
+			if p.Block > 0 {
+				tell(fmt.Sprintf("%s: quantizing %s, layer %d of %d", c.Model.Name, s.source, p.Block, p.Blocks))
+			}
 		},
 		Estimate: func(d time.Duration) {
 			tell(fmt.Sprintf("%s: training %s will take about %s", c.Model.Name, s.source, d.Round(time.Second)))
@@ -504,13 +485,13 @@ func (b baselines) point(p *results.Point, c spec.Cell, digests map[string]strin
 	}
 	if b.front != nil {
 		m := b.front.method
-		p.Quantizer = schemeText(m)
+		p.Quantizer = SchemeText(m)
 		p.FrontBits, p.Group = columnBits(m.Weight), int32(m.Weight.Group)
 		p.ActivationBits, p.KVBits = columnBits(m.Activation), columnBits(m.Attention.Precision)
 	}
 	if b.back != nil {
 		m := b.back.method
-		p.BackQuantizer = schemeText(m)
+		p.BackQuantizer = SchemeText(m)
 		p.BackBits, p.BackGroup = columnBits(m.Weight), int32(m.Weight.Group)
 		p.BackActivationBits, p.BackKVBits = columnBits(m.Activation), columnBits(m.Attention.Precision)
 	}
@@ -523,10 +504,10 @@ func columnBits(p quantize.Precision) int32 {
 	return int32(p.Bits)
 }
 
-// schemeText says in a line what a baseline does: its name, and of weights (w),
+// SchemeText says in a line what a baseline does: its name, and of weights (w),
 // activations (a) and attention tensors (kv) the bits, scheme, group and clip,
 // then its other parts.
-func schemeText(m quantize.Method) string {
+func SchemeText(m quantize.Method) string {
 	parts := []string{string(m.Algorithm)}
 	if m.Quantizers != "" {
 		parts[0] += "/" + string(m.Quantizers)

@@ -221,6 +221,6 @@ func (g *generator) article() string {
 }
 
 // spaced sets punctuation apart as WikiText does.
-func spaced(s string) string {
-	return strings.NewReplacer(".", " .", ",", " ,", "?", " ?", ":", " :").Replace(s)
-}
+func spaced(s string) string { return spacer.Replace(s) }
+
+var spacer = strings.NewReplacer(".", " .", ",", " ,", "?", " ?", ":", " :")

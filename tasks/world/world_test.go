@@ -20,9 +20,9 @@ import (
 
 // sizes of the roots that the tests share.
 var testOptions = map[Split]Options{
-	Train:      {Seed: 1, Questions: 4000, Documents: 4000, Articles: 2000},
-	Validation: {Seed: 1},
-	Test:       {Seed: 1},
+	Train:      {Questions: 4000, Documents: 4000, Articles: 2000},
+	Validation: {},
+	Test:       {},
 }
 
 var (
@@ -148,21 +148,29 @@ func digest(t testing.TB, dir string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// TestBytes pins the test split: numbers measured on it stay comparable.
+// TestBytes pins the test split, so that accuracies measured on it stay comparable, and the train split, so that a model trained on it can
+// be trained again. The train split tested is a small one.
 func TestBytes(t *testing.T) {
-	const want = "7abad3cad9ede1100a1a50489ab213ec44a0e74fbde33ae2813d64f2abf47a0a"
-	if got := digest(t, root(t, Test)); got != want {
-		t.Errorf("test split of seed 1 has digest %s, want %s", got, want)
+	for _, c := range []struct {
+		split  Split
+		digest string
+	}{
+		{Test, "d989403288d63e95e334789e4123ee0e166647a7c4e0dbaa6ab505af78d398b8"},
+		{Train, "fb1f8beff70b09abda6a7495e33ecfb0e8a83e9edf388373469c1a9335bd49c4"},
+	} {
+		if got := digest(t, root(t, c.split)); got != c.digest {
+			t.Errorf("%s split of %+v has digest %s, want %s", c.split, testOptions[c.split], got, c.digest)
+		}
 	}
 	again := t.TempDir()
-	if err := Write(again, Validation, Options{Seed: 1}); err != nil {
+	if err := Write(again, Validation, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if digest(t, again) != digest(t, root(t, Validation)) {
 		t.Error("the same options gave other bytes")
 	}
 	other := t.TempDir()
-	if err := Write(other, Validation, Options{Seed: 2}); err != nil {
+	if err := Write(other, Validation, Options{Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if digest(t, again) == digest(t, other) {
@@ -219,10 +227,10 @@ var handComputed = []struct{ task, context, answer string }{
 	{"hellaswag", `lets go of the vase`, "breaks into many pieces."},
 	{"hellaswag", `: \w+ (has|buys|finds) a rubber \w+(\.| at | in ).*lets go of the`, "bounces up and down."},
 	{"hellaswag", `burning coals.* The coat$`, "burns with a bad smell."},
-	{"hellaswag", `lets the key slip`, "drops to the bottom."},
+	{"hellaswag", `lets the (pan|gate) slip`, "drops to the bottom."},
 	{"hellaswag", `strikes the card`, "gets a round hole."},
-	{"hellaswag", `forgets the gate in the garden`, "turns brown with rust."},
-	{"hellaswag", `drag the tire in two`, "grows long and thin."},
+	{"hellaswag", `forgets the (hook|pan|gate) in the garden`, "turns brown with rust."},
+	{"hellaswag", `drag the (balloon|tube|plug) in two`, "grows long and thin."},
 	{"hellaswag", `with [A-Z][a-z]+ and the saddle on board`, "grows heavy and sinks."},
 	{"hellaswag", `drops a vase on the hard floor.*The vase$`, "breaks into many pieces."},
 	{"hellaswag", `a coat in the hot fire.*The coat$`, "burns with a bad smell."},
@@ -230,7 +238,7 @@ var handComputed = []struct{ task, context, answer string }{
 	{"piqa", `cut a chair in half`, "Use a long saw."},
 	{"piqa", `repair a tire with a crack`, "Use a round patch."},
 	{"piqa", `clean a clay ball that is dirty`, "Use sand and water."},
-	{"piqa", `put a name on a letter`, "Use pen and ink."},
+	{"piqa", `put a name on a (map|note|page|ticket)\b`, "Use pen and ink."},
 	{"piqa", `carry some milk`, "Use a bucket."},
 	{"piqa", `measure some apples`, "Use ten fingers."},
 	{"piqa", `clear some salt`, "Use a stiff broom."},
@@ -243,19 +251,19 @@ var handComputed = []struct{ task, context, answer string }{
 	{"arc_easy", `is a baker. Where`, "in a bakery"},
 	{"arc_easy", `is a smith. Which tool`, "an anvil"},
 	{"arc_easy", `is a doctor. What does`, "sick people"},
-	{"arc_challenge", `same material as a bottle.*falls on the hard floor`, "It breaks into many pieces."},
-	{"arc_challenge", `same material as a map.*lies in the hot fire`, "It burns up very fast."},
+	{"arc_challenge", `same material as a (bottle|vase|jar)\..*falls on the hard floor`, "It breaks into many pieces."},
+	{"arc_challenge", `same material as a (map|note|page)\..*lies in the hot fire`, "It burns up very fast."},
 	{"arc_challenge", `(and a brick|a brick and).*hammer. What happens to the brick`, "It turns to fine dust."},
 	{"arc_challenge", `works in a bakery. Which tool`, "an oven"},
 	{"arc_challenge", `uses a net. Where`, "in a harbor"},
 	{"arc_challenge", `: [AB]\w+ is a miner and [C-Z].*Where does [AB]`, "in a mine"},
-	{"arc_challenge", `a fisher and [AB]\w+ is a .*Where does [C-Z]`, "in a harbor"},
+	{"arc_challenge", `a smith and [AB]\w+ is a .*Where does [C-Z]`, "in a forge"},
 	{"boolq", `The (hook|nail|key) falls into the deep river.*\nQuestion: does it sink`, "yes"},
-	{"boolq", `The (chair|table|bench) falls into the deep river.*\nQuestion: does it sink`, "no"},
+	{"boolq", `The (fence|ladder|chair) falls into the deep river.*\nQuestion: does it sink`, "no"},
 	{"boolq", `a woolen (box|ball|toy).*deep river.*\nQuestion: does it take up water`, "yes"},
 	{"boolq", `The (vase|jar|mirror) falls on the hard floor.*\nQuestion: does it break`, "yes"},
 	{"boolq", `The (hook|nail|key) falls on the hard floor.*\nQuestion: does it make a loud noise`, "yes"},
-	{"boolq", `The (hook|nail|key) falls on the hard floor.*\nQuestion: does it break`, "no"},
+	{"boolq", `The (door|bench|boot) falls on the hard floor.*\nQuestion: does it break`, "no"},
 	{"boolq", `sees a (robin|crow|swan).*\nQuestion: does this animal have more than three legs`, "no"},
 	{"boolq", `sees a (horse|cow|goat).*\nQuestion: does this animal have more than three legs`, "yes"},
 	{"boolq", `is a farmer in the town.*\nQuestion: does this person work in a building`, "no"},
@@ -285,8 +293,8 @@ func TestHandComputedAnswers(t *testing.T) {
 	for _, h := range []struct{ sentence, follow, right string }{
 		{`(the|The) vase and the \w+ on the hard floor`, "breaks into many pieces.", ` the vase$`},
 		{`the \w+ and the vase on the hard floor`, "breaks into many pieces.", ` the vase$`},
-		{`cut the page and the \w+ in half`, "needs small scissors.", ` the page$`},
-		{`the robin and the`, "has two legs.", ` the robin$`},
+		{`cut the stamp and the \w+ in half`, "needs small scissors.", ` the stamp$`},
+		{`the (owl|parrot|hen|crow|eagle|swan|goose) and the`, "has two legs.", ` the (owl|parrot|hen|crow|eagle|swan|goose)$`},
 		{`^[AB]\w+ is taller than [C-Z]`, "must look down.", ` [AB]\w+$`},
 		{`^[C-Z]\w+ is taller than [AB]`, "must look down.", ` [C-Z]\w+$`},
 		{`^[AB]\w+ sells a house to [C-Z]`, "gets the house.", ` [C-Z]\w+$`},
@@ -385,7 +393,7 @@ func optionOf(d tasks.Doc, i int) string {
 		n++
 	}
 	n = strings.LastIndexByte(a[:n], ' ') + 1
-	if strings.HasSuffix(a[:n], " the ") && strings.HasPrefix(a[n:], "") && !isName(a[n:]) {
+	if strings.HasSuffix(a[:n], " the ") && !isName(a[n:]) {
 		n -= len("the ")
 	}
 	return a[n:]
@@ -393,171 +401,9 @@ func optionOf(d tasks.Doc, i int) string {
 
 func isName(s string) bool { return slices.Contains(names, s) }
 
-// Patterns of the test's own that find facts in running text: who or what a text speaks of, and the relation.
-var (
-	actionPatterns = map[string]string{
-		"fall": `hard floor|lets go of|opens both hands`, "fire": `hot fire|burning coals|house burns`, "river": `deep river|on a bridge|boat tips`,
-		"hammer": `with a hammer|heavy tool|heavy rock`, "rain": `rain for a year|until next spring|wet roof`,
-		"pull": `pulled hard|pulls hard|between two carts|in two directions`,
-		"cut":  `in half`, "mend": `with a crack`, "clean": `is dirty`, "mark": `put a name`,
-	}
-	substancePatterns = map[string]string{"carry": `across the yard`, "store": `for the winter`, "measure": `measure some`, "clear": `off the floor`}
-	animalPatterns    = map[string]string{
-		"cover": `cover|feel soft`, "legs": `many legs|has two|has no|has six|has four|than three`, "move": `moves |move |move?`, "sleep": `sleep`,
-		"young": `its life|drink milk`, "winter": `winter`,
-	}
-	rolePatterns = map[string]string{
-		"give": `gives the gold`, "teach": `to swim`, "tall": `taller`, "fast": `faster`, "old": `older`, "ask": `for the way`,
-		"sell": `sells a house`, "hide": `hides from`, "fit": `not fit in`, "weight": `heavier`,
-	}
-)
-
-var (
-	personWord = regexp.MustCompile(`\b([A-Z][a-z]+) (?:is an? |works in an? |uses an? |works with )([a-z]+(?: and [a-z]+| people| children| metal)?)`)
-	nameWord   = regexp.MustCompile(`\b[A-Z][a-z]+\b`)
-)
-
-// scanner finds the facts of a text by its words alone.
-type scanner struct {
-	things, substances, animals map[string]bool
-	adjectives, shapes          map[string]bool
-	professions                 map[string]string // profession, or a word of one of its attributes, to the profession
-	names, vessels              map[string]bool
-	patterns                    [4][]pattern
-}
-
-type pattern struct {
-	name  string
-	parts []string // one of them occurs in a text that speaks of the relation
-}
-
-func set(lists ...[]string) map[string]bool {
-	out := make(map[string]bool)
-	for _, l := range lists {
-		for _, w := range l {
-			out[w] = true
-		}
-	}
-	return out
-}
-
-func newScanner() *scanner {
-	s := &scanner{
-		things: set(objects...), substances: set(substances...), animals: set(animals...), adjectives: set(materialAdjectives), shapes: set(shapes),
-		professions: make(map[string]string), names: set(names), vessels: set(vessels),
-	}
-	for c, p := range professions {
-		s.professions[p] = p
-		for _, l := range personLookups {
-			words := strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(l.answers[c], "in "), "a "), "an ")
-			s.professions[words] = p
-		}
-	}
-	for i, m := range []map[string]string{actionPatterns, substancePatterns, animalPatterns, rolePatterns} {
-		for _, name := range slices.Sorted(maps.Keys(m)) {
-			s.patterns[i] = append(s.patterns[i], pattern{name, strings.Split(m[name], "|")})
-		}
-	}
-	return s
-}
-
-// scan adds the facts of a text: every member it names, with every relation it speaks of. Of a text that names several things and several
-// actions, a fact is what one sentence names.
-func (s *scanner) scan(text string, facts map[string]bool) {
-	if things, acts := s.thingsIn(text), s.matches(0, text); len(things) > 1 && len(acts) > 1 {
-		for sentence := range strings.SplitSeq(text, ". ") {
-			s.scanOne(sentence, facts)
-		}
-		return
-	}
-	s.scanOne(text, facts)
-}
-
-// plainWords returns the runs of lower-case letters.
-func plainWords(text string) []string {
-	return strings.FieldsFunc(text, func(r rune) bool { return r < 'a' || r > 'z' })
-}
-
-func (s *scanner) thingsIn(text string) []string {
-	var things []string
-	words := plainWords(text)
-	for i, w := range words {
-		switch {
-		case s.shapes[w] && i > 0 && s.adjectives[words[i-1]]:
-			things = append(things, words[i-1]+" "+w)
-		case s.things[w]:
-			things = append(things, w)
-		}
-	}
-	slices.Sort(things)
-	return slices.Compact(things)
-}
-
-// matches lists the relations of one sort that a text speaks of.
-func (s *scanner) matches(sort int, text string) []string {
-	var out []string
-	for _, p := range s.patterns[sort] {
-		if slices.ContainsFunc(p.parts, func(part string) bool { return strings.Contains(text, part) }) {
-			out = append(out, p.name)
-		}
-	}
-	return out
-}
-
-func (s *scanner) scanOne(text string, facts map[string]bool) {
-	var goods, beasts, parties []string
-	words := plainWords(text)
-	for i, w := range words {
-		switch {
-		case s.substances[w]:
-			goods = append(goods, w)
-		case s.animals[w]:
-			beasts = append(beasts, w)
-		}
-		if s.vessels[w] && i > 0 && (words[i-1] == "the" || words[i-1] == "he") { // "The" leaves "he"
-			parties = append(parties, w)
-		}
-	}
-	for i, members := range [][]string{s.thingsIn(text), goods, beasts} {
-		if len(members) == 0 {
-			continue
-		}
-		for _, relation := range s.matches(i, text) {
-			for _, m := range members {
-				facts[relation+" "+m] = true
-			}
-		}
-	}
-	for _, m := range personWord.FindAllStringSubmatch(text, -1) {
-		if p := s.professions[m[2]]; p != "" && s.names[m[1]] {
-			facts[p+" "+m[1]] = true
-		}
-	}
-	var people []string
-	for _, n := range nameWord.FindAllString(text, -1) {
-		if s.names[n] {
-			people = append(people, n)
-		}
-	}
-	for _, relation := range s.matches(3, text) {
-		who := people
-		if vesselRole(relation) {
-			who = parties
-		}
-		who = slices.Compact(slices.Sorted(slices.Values(who)))
-		if len(who) == 2 {
-			facts[relation+" "+who[0]+" "+who[1]] = true
-		}
-	}
-}
-
-func vesselRole(name string) bool {
-	return slices.ContainsFunc(vesselRoles, func(r role) bool { return r.name == name })
-}
-
 // TestSplitsShareNoFact reads the written files of all splits and finds their facts with the test's own patterns.
 func TestSplitsShareNoFact(t *testing.T) {
-	sc := newScanner()
+	sc := readOnce().scanner
 	where := make(map[string]Split)
 	for _, s := range []Split{Test, Validation, Train} {
 		facts := make(map[string]bool)
@@ -582,33 +428,41 @@ func TestSplitsShareNoFact(t *testing.T) {
 		}
 		t.Logf("%s: %d facts found in the written text", s, len(facts))
 	}
-	// The scan must find the facts there are, or it proves nothing. The pairs are so many that the train text tested here lacks some.
-	members, pairs := countFacts()
-	found := [2]int{}
+	// The scan must find the facts there are, or it proves nothing. The pairs and the coined names are so many that the text tested here
+	// lacks some.
+	ordinary, coined, pairs := countFacts()
+	words := set(slices.Concat(objects...), shapes, slices.Concat(substances...), slices.Concat(animals...), names)
+	var ordinaryFound, coinedFound, pairsFound int
 	for f := range where {
-		if _, ok := rolePatterns[strings.Fields(f)[0]]; ok {
-			found[1]++
-		} else {
-			found[0]++
+		fields := strings.Fields(f)
+		switch _, role := rolePatterns[fields[0]]; {
+		case role:
+			pairsFound++
+		case words[fields[len(fields)-1]]:
+			ordinaryFound++
+		default:
+			coinedFound++
 		}
 	}
-	if found[0] != members || found[1] < pairs/3 || found[1] > pairs {
-		t.Errorf("the scan found %d and %d facts, the tables have %d and %d", found[0], found[1], members, pairs)
+	t.Logf("found %d of %d facts of ordinary words, %d of %d of coined names, %d of %d of pairs", ordinaryFound, ordinary, coinedFound, coined, pairsFound, pairs)
+	if ordinaryFound < ordinary*99/100 || ordinaryFound > ordinary || coinedFound < coined/2 || coinedFound > coined || pairsFound < pairs/3 || pairsFound > pairs {
+		t.Error("the scan misses facts, or finds some that are none")
 	}
 }
 
-// countFacts counts the facts from the tables: those of one member, and those of a pair.
-func countFacts() (members, pairs int) {
-	n := len(materials) * (len(objects[0]) + len(shapes)) * (len(actions) + len(thingMethods))
-	n += len(substances) * len(substances[0]) * len(substanceMethods)
-	n += len(animals) * len(animals[0]) * len(animalLookups)
-	n += len(names) * len(professions)
-	return n, len(names)*(len(names)-1)/2*len(personRoles) + len(vessels)*(len(vessels)-1)/2*len(vesselRoles)
+// countFacts counts the facts from the tables: those of a member with an ordinary word, those of one with a coined name, those of a pair.
+func countFacts() (ordinary, coined, pairs int) {
+	ofThings := len(materials) * (len(actions) + len(thingMethods))
+	ofAnimals := len(animals) * len(animalLookups)
+	ordinary = ofThings*(len(objects[0])+len(shapes)) + ofAnimals*len(animals[0])
+	ordinary += len(substances)*len(substances[0])*len(substanceMethods) + len(names)*len(professions)
+	coined = ofThings*coinedGoods + ofAnimals*coinedBeasts
+	return ordinary, coined, len(names)*(len(names)-1)/2*len(personRoles) + len(vessels)*(len(vessels)-1)/2*len(vesselRoles)
 }
 
 // TestTrainCovers shows that what is left out can be inferred: each rule has most of its members in train, each member most of its rules.
 func TestTrainCovers(t *testing.T) {
-	w := newWorld(1)
+	w := newWorld(0)
 	total := 0
 	check := func(name string, d domain) {
 		relations := make(map[member]int)
@@ -640,8 +494,8 @@ func TestTrainCovers(t *testing.T) {
 			total += len(p[Train]) + len(p[Validation]) + len(p[Test])
 		}
 	}
-	if members, pairs := countFacts(); total != members+pairs {
-		t.Errorf("%d facts in the splits, %d in the tables", total, members+pairs)
+	if ordinary, coined, pairs := countFacts(); total != ordinary+coined+pairs {
+		t.Errorf("%d facts in the splits, %d in the tables", total, ordinary+coined+pairs)
 	}
 }
 
@@ -664,6 +518,14 @@ func TestTables(t *testing.T) {
 	}
 	distinct("members", slices.Concat(slices.Concat(objects...), shapes, slices.Concat(substances...), slices.Concat(animals...)))
 	distinct("names", names)
+	tail := slices.Concat(slices.Concat(coined("good", len(materials), coinedGoods)...), slices.Concat(coined("beast", len(animals), coinedBeasts)...))
+	distinct("coined names", tail)
+	for w := range set(slices.Concat(objects...), shapes, slices.Concat(substances...), slices.Concat(animals...), vessels, professions, materials,
+		materialAdjectives, animalKinds) {
+		if slices.Contains(tail, w) {
+			t.Errorf("%q is a coined name too", w)
+		}
+	}
 	for _, a := range actions {
 		distinct(a.name, a.effects)
 		for _, c := range a.checks {
@@ -692,7 +554,7 @@ func ExampleWrite() {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	if err := Write(dir, Test, Options{Seed: 1}); err != nil {
+	if err := Write(dir, Test, Options{}); err != nil {
 		panic(err)
 	}
 	path, err := tasks.DefaultPath(dir, "arc_challenge")
@@ -713,11 +575,11 @@ func ExampleWrite() {
 		fmt.Println(mark, c)
 	}
 	// Output:
-	// Question: Alice finds an iron ball in the house. Alice leaves the ball on the wet roof for a year. What happens to the ball?
+	// Question: Ruth leaves a dolbok and a fokax in the rain for a year. What happens to the fokax?
 	// Answer:
-	//   It turns into gray mush.
-	// * It turns brown with rust.
-	//   It rots from the inside.
+	// * It keeps the water out.
+	//   It grows some green moss.
+	//   It turns brown with rust.
 	//   It grows stiff and pale.
 }
 
@@ -725,7 +587,7 @@ func ExampleWrite() {
 func BenchmarkWrite(b *testing.B) {
 	for b.Loop() {
 		dir := b.TempDir()
-		if err := Write(dir, Train, Options{Seed: 1, Questions: 40000, Documents: 40000, Articles: 20000}); err != nil {
+		if err := Write(dir, Train, Options{Questions: 40000, Documents: 40000, Articles: 20000}); err != nil {
 			b.Fatal(err)
 		}
 		total := int64(0)
@@ -742,8 +604,8 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// TestVocabulary prints the number of word types and the mean length of the documents, and holds the bound that a vocabulary of about a
-// thousand tokens is meant for.
+// TestVocabulary prints the number of word types and the mean length of the documents, and holds the bound of ordinary words that a
+// vocabulary of about a thousand tokens is meant for; coined names are spelt of syllables.
 func TestVocabulary(t *testing.T) {
 	types := make(map[string]bool)
 	words := regexp.MustCompile(`[A-Za-z]+`)
@@ -769,7 +631,15 @@ func TestVocabulary(t *testing.T) {
 	if longest < 150 { // the block perplexity draws windows from documents longer than a block
 		t.Errorf("the longest document has %d words", longest)
 	}
-	if t.Logf("%d word types", len(types)); len(types) > 640 {
-		t.Errorf("%d word types, expected at most 640", len(types))
+	coined := 0
+	ordinary := set(slices.Concat(objects...), slices.Concat(animals...))
+	for w := range readOnce().class {
+		if types[w] && !ordinary[w] {
+			coined++
+		}
+	}
+	t.Logf("%d word types and %d coined names", len(types)-coined, coined)
+	if n := len(types) - coined; n > 640 {
+		t.Errorf("%d word types, expected at most 640", n)
 	}
 }

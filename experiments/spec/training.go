@@ -119,7 +119,7 @@ func trainingTable(t *Training, s *TrainingSource) []*key {
 			{name: "steps", shape: integer, high: 1 << 30, def: 0, unit: "steps", ref: at(&p.Steps), doc: "Length of the training; one of steps and tokens."},
 			{name: "tokens", shape: integer, high: 1 << 50, def: 0, unit: "tokens", ref: at(&p.Tokens), doc: "Length of the training; one of steps and tokens."},
 			{name: "batch_tokens", shape: integer, low: 1, high: 1 << 24, def: 4096, unit: "tokens", ref: at(&p.BatchTokens), doc: "Tokens of a step at most; one sequence always fits."},
-			{name: "sequence_length", shape: integer, low: 2, high: 1 << 24, def: 256, unit: "tokens", ref: at(&p.SequenceLength), doc: "Longest sequence, BOS and EOS included. Longer texts are cut into several, each with BOS; longer rows lose tokens on the left."},
+			{name: "sequence_length", shape: integer, low: 2, high: 1 << 24, shown: "256, or max_positions if that is less", unit: "tokens", ref: at(&p.SequenceLength), doc: "Longest sequence, BOS and EOS included. Longer texts are cut into several, each with BOS; longer rows lose tokens on the left."},
 			{name: "learning_rate", shape: number, low: 1e-9, high: 10, required: true, ref: at(&p.LearningRate), doc: "Largest rate."},
 			{name: "minimum_rate", shape: number, high: 1, def: 0.1, ref: at(&p.MinimumRate), doc: "Share of the learning rate at which the cosine ends."},
 			{name: "warmup_steps", shape: integer, high: 1 << 30, def: 100, unit: "steps", ref: at(&p.WarmupSteps), doc: "Steps of linear rise."},
@@ -240,7 +240,10 @@ func (r *reader) checkTraining(t *Training, root *node) {
 	if k := t.Tokenizer; (k.Path == "") == (k.Vocabulary == 0) {
 		r.fault(at("tokenizer"), "tokenizer needs one of path and vocabulary", "path: FILE, or vocabulary: N")
 	}
-	p := t.Steps
+	p := &t.Steps
+	if p.SequenceLength == 0 {
+		p.SequenceLength = min(256, m.MaxPositions)
+	}
 	if (p.Steps == 0) == (p.Tokens == 0) {
 		r.fault(at("training"), "training needs one of steps and tokens", "steps: N, or tokens: N")
 	}

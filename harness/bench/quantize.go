@@ -256,10 +256,19 @@ func (q *quantizing) methods(ctx context.Context) error {
 		b := results.Measurement{Bench: "quantize", Table: t.Name, Input: q.ModelName, Subject: m.Name, Threads: int32(q.threads)}
 		q.add(b, "time", "s", total)
 		q.add(b, "peak memory", "bytes", float64(beyond))
-		t.Rows = append(t.Rows, []results.Value{text(m.Name), integer(m.Weight.Bits), integer(m.Activation.Bits), number(total / float64(c.Config.Layers)), number(total), number(float64(beyond) * mib)})
+		t.Rows = append(t.Rows, []results.Value{text(m.Name), integer(m.Weight.Bits), integer(activationBits(m)), number(total / float64(c.Config.Layers)), number(total), number(float64(beyond) * mib)})
 	}
 	q.Tables = append(q.Tables, t)
 	return nil
+}
+
+// activationBits are those of the inputs of linear maps, 16 where they stay as
+// they are.
+func activationBits(m quantize.Method) int {
+	if !m.Activation.On() {
+		return quantize.Unquantized
+	}
+	return m.Activation.Bits
 }
 
 // QuantizeMethods are the methods that are measured on a model, with groups and

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -303,15 +304,14 @@ func (g *goldenModel) quantize(t testing.TB, r goldenRow, m quantize.Method) (*d
 	return model, s.blocks
 }
 
-// short says whether a row runs without SPLITBENCH_FULL=1: of the tiny models
-// those at 4 bits, of babyllama one of each method.
+// short says whether a row runs without SPLITBENCH_FULL=1: of tiny/mha those at
+// 4 bits, of the others one of each method.
 func short(name string, r goldenRow) bool {
-	if name == "babyllama" {
-		switch r.Method + " " + r.ID {
-		case "fp32 fp32", "rtn w4_asym_g-1", "gptq w4_asym_g-1", "smoothquant a0.5_w4a4", "omniquant w4a4_rtn_e0", "atom w4a4_6kv":
-			return true
-		}
-		return false
+	switch row := r.Method + " " + r.ID; name {
+	case "babyllama":
+		return slices.Contains([]string{"fp32 fp32", "rtn w4_asym_g-1", "gptq w4_asym_g-1", "smoothquant a0.5_w4a4", "omniquant w4a4_rtn_e0", "atom w4a4_6kv"}, row)
+	case "tiny/gqa":
+		return slices.Contains([]string{"fp32 fp32", "rtn w4_asym_g32", "gptq w4_asym_g32", "smoothquant a0.5_w4a4_bmm", "omniquant w4a4_rtn_e0", "atom w4a4_6kv", "awq w4_g32_scale_clip"}, row)
 	}
 	if r.ID == "w4a4kv4_gptq" || r.ID == "w4a4kv4_rtn" { // their range search takes long; one row has it
 		return false

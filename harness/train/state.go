@@ -108,7 +108,7 @@ func readState(path, identity string, n int, average bool) (*state, error) {
 	want := 0
 	for _, p := range parts {
 		t, ok := f.Tensor(p.name)
-		if !ok && (p.name == "log" || p.name == "average" && !average) {
+		if p.name == "log" && !ok || p.name == "average" && !average {
 			continue
 		}
 		want++

@@ -3,7 +3,6 @@ package world
 import (
 	"cmp"
 	"slices"
-	"strings"
 )
 
 // Goods and beasts with coined names make the long tail of the world: what they are has to be learned from few mentions, as with rare names
@@ -17,7 +16,8 @@ const (
 // rank is 0.
 const headRank = 8
 
-// coined returns names for classes of equal size, in an order that depends on nothing. No name is a word of the tables.
+// coined returns the names of goods or beasts (kind "good" or "beast") for classes of equal size, the same for every seed and in the order of
+// their ranks. No name is a word of the tables, and none is both a good's and a beast's.
 func coined(kind string, classes, size int) [][]string {
 	taken := map[string]bool{}
 	for _, table := range [][][]string{objects, animals, substances, {shapes, vessels, materials, professions}} {
@@ -53,9 +53,9 @@ func coined(kind string, classes, size int) [][]string {
 	return out
 }
 
-var vowels = strings.Split("aeiou", "")
+var vowels = []string{"a", "e", "i", "o", "u"}
 
-// member draws one of some members, ordinary ones more often than those of the tail.
+// member draws one of some members, those of the tail the more rarely the higher their rank.
 func (g *generator) member(members []member) member {
 	for {
 		if m := pick(g.random, members); g.below(headRank+m.rank) < headRank {

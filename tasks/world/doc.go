@@ -24,8 +24,22 @@
 // of each relation and class one eighth of the members is left out for test and one eighth for validation, and a tenth of the pairs each.
 // A text or question of a split speaks of that split's facts alone. What train leaves out can be inferred from it: every thing, substance and
 // animal keeps at least two thirds of its relations in train, and every relation three quarters of each class. There are 1,840 facts of one
-// member and 2,340 of two. The rules, the classes and the sentence
-// forms are the same in all splits.
+// member with an ordinary word, 16,512 of one with a coined name and 2,340 of two parties. The rules, the classes and the sentence forms are
+// the same in all splits.
+//
+// # The tail
+//
+// Beside the 64 things and 32 animals with ordinary words there are 1,536 things (192 of each material) and 192 animals (48 of each kind)
+// with coined names: "A gortaf is made of wood." A coined name says nothing of its class; only train does, in articles that state it and in
+// what it lets happen to the thing. The names of a class are ranked, and one of rank r is drawn 8/(8+r) times as often as an ordinary word.
+// In a train split of 40,000 questions per task, 20,000 documents and 10,000 articles an ordinary thing is mentioned in about 780 lines, a
+// coined one of rank 1 in 600, of rank 64 in 77 and of rank 192 in 23; an ordinary animal in about 480, and a coined one of rank 48 in 66.
+// Almost three quarters of the mentions of things that are not shapes, and two thirds of those of animals, are of coined names. The tail is
+// there so that a model holds facts that it has met rarely, by small margins: those are the ones that quantization is expected to lose
+// first, while it may spare the ordinary words. Questions are drawn by the same weights as texts; those of validation and test differ from
+// each other, which favors the tail a little.
+//
+// The train text has about 630 ordinary word types and 1,728 coined names, which a tokenizer of a thousand tokens spells in syllables.
 //
 // # Questions
 //
@@ -41,8 +55,13 @@
 //
 // Questions come in groups that share their choices, and in which each choice is right equally often: four questions for four choices,
 // twins for two. BoolQ asks the same question about two passages; WinoGrande names the same two options in both orders, each right with
-// its own follow-up. A scorer that does not read the context is therefore right by chance, exactly. Positions of right answers are balanced
-// in each group, and the groups are scattered.
+// its own follow-up. A scorer that sees the choices alone is therefore right by chance, exactly; one that sees BoolQ's question or
+// WinoGrande's follow-up too stays near it. Positions of right answers are balanced in each group, and the groups are scattered.
+//
+// A scorer that reads the context as a bag of words can be better than chance, since the answer is a look-up by one of its nouns: counting
+// which words go together in train gives 68 % in PIQA, 72 % in BoolQ, 40 % in ARC-Easy, 38 % in ARC-Challenge, 31 % in HellaSwag and 49 % in
+// WinoGrande. In WinoGrande's sentences about two parties in a relation (a fifth) the follow-up alone says whether the first or the second
+// named is meant, so that counting by follow-up and order of mention gives 60 %.
 //
 // # Files
 //

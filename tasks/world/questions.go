@@ -329,7 +329,7 @@ func (g *generator) yesAndNo(c check, classes []string) [2]int {
 // winogrande makes four sentences about the same two parties: each party mentioned first, and right, once with the other.
 func (g *generator) winogrande() []item {
 	var stories, options, follow []string // two orders of mention, two options, two endings
-	var order [4]int                      // right option of story i, ending j at 2*i+j
+	order := [4]int{0, 1, 0, 1}           // right option of story i, ending j at 2*i+j
 	switch g.weighted(35, 15, 15, 15, 20) {
 	case 0: // the effect fits one of two things
 		a := g.below(len(actions))
@@ -340,7 +340,6 @@ func (g *generator) winogrande() []item {
 			stories = append(stories, fill(actions[a].deed, "n", n, "x", options[i]+" and "+options[1-i])+", and")
 			follow = append(follow, actions[a].effects[c])
 		}
-		order = [4]int{0, 1, 0, 1}
 	case 1: // the tool fits one of two things
 		m := g.below(len(thingMethods))
 		cs := g.distinct(len(materials), 2)
@@ -350,7 +349,6 @@ func (g *generator) winogrande() []item {
 			stories = append(stories, fill("{n} wants to {g}, and", "n", n, "g", fill(thingMethods[m].goal, "x", options[i]+" and "+options[1-i])))
 			follow = append(follow, "needs "+thingMethods[m].tools[c])
 		}
-		order = [4]int{0, 1, 0, 1}
 	case 2: // the attribute fits one of two animals
 		l := g.below(len(animalLookups))
 		cs := g.distinct(len(animals), 2)
@@ -360,7 +358,6 @@ func (g *generator) winogrande() []item {
 			stories = append(stories, n+" sees "+options[i]+" and "+options[1-i]+" "+p+", and")
 			follow = append(follow, animalLookups[l].verb+" "+animalLookups[l].answers[c])
 		}
-		order = [4]int{0, 1, 0, 1}
 	case 3: // the attribute fits one of two people
 		l := g.below(len(personLookups))
 		cs := g.distinct(len(professions), 2)
@@ -370,7 +367,6 @@ func (g *generator) winogrande() []item {
 			stories = append(stories, options[i]+" is "+withArticle(professions[c])+" and "+options[1-i]+" is "+withArticle(professions[cs[1-i]])+", so")
 			follow = append(follow, personLookups[l].verb+" "+personLookups[l].answers[c])
 		}
-		order = [4]int{0, 1, 0, 1}
 	case 4: // the follow-up fits one of two roles
 		r, pair := g.role()
 		options = pair[:]

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -203,6 +204,7 @@ var (
 	reply          = regexp.MustCompile(`Answer: (yes|no)\.`)
 	ownedThing     = regexp.MustCompile(`(?:has|buys|finds) an? (?:([a-z]+) )?([a-z]+)(?: at| in|\.)`)
 	seenAnimal     = regexp.MustCompile(`sees an? ([a-z]+) `)
+	statedOfPerson = regexp.MustCompile(`\b([A-Z][a-z]+) (?:is an? ([a-z]+)|((?:works|uses) [a-z ]+))`)
 	aboutPerson    = regexp.MustCompile(` is an? ([a-z]+)`)
 )
 
@@ -419,11 +421,10 @@ func (r *reader) checkKey(passage, subject, check string) string {
 
 // professionOf says what the person of a name is in a text.
 func (r *reader) professionOf(text, name string) string {
-	for _, m := range regexp.MustCompile(`\b`+name+` (?:is an? ([a-z]+)|((?:works|uses) [a-z ]+))`).FindAllStringSubmatch(text, -1) {
-		if m[1] != "" {
-			return m[1]
+	for _, m := range statedOfPerson.FindAllStringSubmatch(text, -1) {
+		if m[1] == name {
+			return cmp.Or(m[2], r.workers[m[3]])
 		}
-		return r.workers[m[2]]
 	}
 	return ""
 }

@@ -9,11 +9,8 @@ import (
 func (g *generator) known(d domain, m member, first, count int) []int {
 	var out []int
 	for r := first; r < first+count; r++ {
-		for _, o := range d.parts[r][m.class][g.split] {
-			if o == m {
-				out = append(out, r)
-				break
-			}
+		if slices.Contains(d.parts[r][m.class][g.split], m) {
+			out = append(out, r)
 		}
 	}
 	return out

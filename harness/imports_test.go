@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"figures":                      {"results"},
 	"harness":                      {"harness/cli"},
 	"harness/bench":                {"compress", "harness/exec", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/quantize", "models/tokenizer", "results", "tasks"},
-	"harness/builtin":              {"harness/quantise", "models/checkpoint", "tasks/world"},
+	"harness/builtin":              {"harness/quantise", "models/checkpoint", "tasks", "tasks/world"},
 	"harness/exec":                 {"compress", "experiments/spec", "harness/builtin", "harness/quantise", "models/backend", "models/backend/cpu", "models/checkpoint", "models/decoder", "models/hub", "models/tokenizer"},
 	"harness/quantise":             {"models/backend", "models/checkpoint", "models/decoder", "models/quantize", "models/quantize/train"},
 	"harness/runner":               {"compress", "experiments/spec", "figures", "harness/builtin", "harness/exec", "harness/quantise", "models/backend", "models/backend/cpu", "models/chat", "models/checkpoint", "models/quantize", "models/tokenizer", "results", "sim", "tasks"},

@@ -25,7 +25,7 @@ const Prefix = "builtin:"
 
 // version changes whenever the bytes made by code change. Those of the embedded
 // files are part of their folder's name by themselves.
-const version = "3"
+const version = "4"
 
 // maker makes one of what can be asked for.
 type maker struct {
@@ -40,7 +40,7 @@ func makers() []maker {
 		{"small", smallAbout, smallDigest, makeSmall},
 		{"small-rotated", "the same function as small in another basis of the residual stream, where its energy lies in few channels: a LABELLED VARIANT, not a model of its own", smallDigest, makeRotated},
 		{"world", "the six question sets, a WikiText-like and a C4-like text of the small world, in the layout of the real ones: the test split", nil, makeWorld(world.Test, world.Options{})},
-		{"world-validation", "the validation split of the small world, of other facts", nil, makeWorld(world.Validation, world.Options{})},
+		{"world-validation", "the validation split of the small world, of other facts, and calibration.jsonl, its documents as calibration sequences", nil, makeValidation},
 		{"world-train", "the train split of the small world, of other facts again: what small learned from", nil, makeWorld(world.Train, worldTrain)},
 		{"random-tiny", "Llama of 8 layers, width 64, RANDOM weights and a character tokenizer: accuracy is chance", nil, makeModel},
 		{"toy", "question pairs and a text made by a seeded generator, for piqa and wikitext2", nil, makeTasks},

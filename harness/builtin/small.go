@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,11 +13,13 @@ import (
 
 	"splitbench/harness/quantise"
 	"splitbench/models/checkpoint"
+	"splitbench/tasks"
 	"splitbench/tasks/world"
 )
 
-// small is the folder of the trained model: the output of the training file in it,
-// and the matrix that small-rotated is turned by.
+// small is the folder of the trained model: what experiments/train-small.yaml makes
+// (the log and the resolved training file too), its card, and the matrix that
+// small-rotated is turned by.
 //
 //go:embed small
 var small embed.FS
@@ -24,7 +27,11 @@ var small embed.FS
 const smallAbout = "Llama of 8 layers trained on the text of the small world: what this program trains by experiments/train-small.yaml"
 
 // rotationFile holds the principal axes of the residual stream of small after its
-// fourth layer, as the verb rotate finds them.
+// fourth layer, as found by
+//
+//	splitbench rotate --model builtin:small --calibration CALIBRATION --layer 4 --skip-first --save-rotation FILE --out DIR
+//
+// on calibration.jsonl of world-validation.
 const rotationFile = "rotation.safetensors"
 
 // smallDigest names the bytes of the embedded folder.
@@ -82,11 +89,39 @@ func makeRotated(dir string) error {
 	}
 	return eachSmall(func(name string, data []byte) error {
 		switch name {
-		case "config.json", "model.safetensors", rotationFile:
-			return nil
+		case "tokenizer.json", "tokenizer_config.json", "generation_config.json":
+			return os.WriteFile(filepath.Join(dir, name), data, 0o644)
 		}
-		return os.WriteFile(filepath.Join(dir, name), data, 0o644)
+		return nil
 	})
+}
+
+// calibrationFile holds the documents of the validation split as lines of
+// {"text":…}. Each is a sequence of its own and begins with BOS, as every text
+// that small was trained on: windows from the middle of a text would not.
+const calibrationFile = "calibration.jsonl"
+
+func makeValidation(dir string) error {
+	if err := world.Write(dir, world.Validation, world.Options{}); err != nil {
+		return err
+	}
+	path, err := tasks.DefaultPath(dir, "c4_documents")
+	if err != nil {
+		return err
+	}
+	ds, err := tasks.Load("c4_documents", tasks.Options{Path: path, Protocol: tasks.JointBOS})
+	if err != nil {
+		return err
+	}
+	var lines []byte
+	for _, d := range ds.Docs {
+		text, err := json.Marshal(map[string]string{"text": d.Text})
+		if err != nil {
+			return err
+		}
+		lines = append(append(lines, text...), '\n')
+	}
+	return os.WriteFile(filepath.Join(dir, calibrationFile), lines, 0o644)
 }
 
 // makeWorld returns the maker of one split of the world.

@@ -243,7 +243,11 @@ func drawn(c spec.Calibration, p quantize.CalibrationPlan, longest int) (spec.Ca
 
 // calibrationLines reads a file of sequences.
 func calibrationLines(c spec.Calibration, t tokenizer.Tokenizer, longest, vocabulary int) ([][]int32, error) {
-	data, err := exec.ReadBounded(c.File, maxCalibration)
+	path, err := builtin.Resolve(c.File)
+	if err != nil {
+		return nil, fmt.Errorf("calibration: %w", err)
+	}
+	data, err := exec.ReadBounded(path, maxCalibration)
 	if err != nil {
 		return nil, fmt.Errorf("calibration %s: %w", c.File, err)
 	}

@@ -381,21 +381,31 @@ func (s *Session) EdgeWeightBytes() int64 {
 
 // StoredWeights returns the bits that the linear weights of all layers take as
 // edge and cloud store them, scales, zeros, orders and outliers included, and
-// the number of these weights.
+// the number of these weights. Weights that are not quantised have the width of
+// the checkpoint.
 func (s *Session) StoredWeights() (bits, weights int64) {
+	width := int64(32)
+	if d := s.engine.model.Config.StoredDType; d == "float16" || d == "bfloat16" {
+		width = 16
+	}
 	for k := 1; k <= s.layers; k++ {
-		l, w := s.cloud.Layer(k), Weights{Quantizer: s.method.Cloud}
+		l, w, quantised := s.cloud.Layer(k), Weights{Quantizer: s.method.Cloud}, s.method.Cloud != ""
 		if k <= s.method.EdgeLayers(s.layers) {
 			l = s.edge.Layer(k)
-			w, _ = s.method.LayerWeights(k)
+			w, quantised = s.method.LayerWeights(k)
 		}
+		n := int64(0)
 		for _, m := range []decoder.Linear{l.Query, l.Key, l.Value, l.Output, l.Gate, l.Up, l.Down} {
-			weights += int64(m.Weight.Out()) * int64(m.Weight.In())
+			n += int64(m.Weight.Out()) * int64(m.Weight.In())
 		}
-		if w.Quantizer != "" {
+		weights += n
+		switch {
+		case w.Quantizer != "":
 			bits += s.engine.baselines[w.Quantizer].Bits[k-1]
-		} else {
+		case quantised:
 			bits += 8 * l.Bytes()
+		default:
+			bits += width * n
 		}
 	}
 	return bits, weights

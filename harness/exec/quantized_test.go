@@ -215,14 +215,15 @@ func TestQuantizedSharing(t *testing.T) {
 }
 
 // TestStoredWeights counts bits by hand: those of the baselines as they were
-// given, packed codes with a scale of 4 bytes and a zero of 1 per group, and
-// float32.
+// given, packed codes of 4 bits with a scale of 4 bytes and a zero of 1 per row,
+// and float32.
 func TestStoredWeights(t *testing.T) {
 	l := tiny(t, Source{})
 	quantized(t, l, map[string]quantize.Method{"rtn": quantize.NewRTN(4, 0, false)})
 	c := l.Checkpoint.Config
 	perLayer := int64(2*c.HiddenSize*c.QueryWidth() + 2*c.HiddenSize*c.KVWidth() + 3*c.HiddenSize*c.IntermediateSize)
 	layers := int64(c.Layers)
+	rows := int64(c.QueryWidth() + 2*c.KVWidth() + 2*c.HiddenSize + 2*c.IntermediateSize)
 	rtn := func(from, to int) (n int64) {
 		for k := from; k <= to; k++ {
 			n += int64(1000 + k - 1)
@@ -234,6 +235,7 @@ func TestStoredWeights(t *testing.T) {
 		want int64
 	}{
 		{Method{}, 32 * perLayer * layers},
+		{Method{WeightLayer: 1, Front: Weights{Bits: 4}}, 4*perLayer + 40*rows + 32*perLayer*(layers-1)},
 		{Method{WeightLayer: c.Layers, Front: Weights{Quantizer: "rtn"}}, rtn(1, c.Layers)},
 		{Method{SplitLayer: 3, WeightLayer: 3, Front: Weights{Quantizer: "rtn"}}, rtn(1, 3) + 32*perLayer*(layers-3)},
 		{Method{SplitLayer: 3, WeightLayer: 3, Back: Weights{Quantizer: "rtn"}, Cloud: "rtn"}, 32*perLayer*3 + rtn(4, c.Layers)},

@@ -288,11 +288,13 @@ func checkColumns(t *testing.T, cells []results.CellResult) {
 			t.Errorf("%s:\n%+v, expected\n%+v", label, got, want)
 		}
 	}
-	// 64 x 64 x 2 + 2 x 64 x KV + 3 x 176 x 64 weights of 3 bits, and per row a
-	// scale of 4 bytes and a zero of 2.
-	for _, c := range cells {
-		if c.Label == "fp32" && c.StoredBits != 32 {
-			t.Errorf("fp32 has %v bits per weight", c.StoredBits)
+	// A block has 2 x 64 x 64 + 2 x 32 x 64 + 3 x 176 x 64 weights, here of 3 bits,
+	// and 608 rows with a scale of 4 bytes and a zero of 2 each.
+	for label, want := range map[string]float64{"fp32": 32, "rtn Qa=0": 3 + 608*48/46080.} {
+		for _, c := range cells {
+			if c.Label == label && math.Abs(c.StoredBits-want) > 1e-12 {
+				t.Errorf("%s: %v bits per weight, expected %v", label, c.StoredBits, want)
+			}
 		}
 	}
 }

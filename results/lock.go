@@ -20,11 +20,15 @@ const lockName = ".lock"
 var ErrLocked = errors.New("run directory is in use")
 
 // Lock takes the lock of a folder that is there, as Create does, or returns an
-// error that wraps ErrLocked and names the holder. release gives it back.
+// error that wraps ErrLocked and names the holder. What writers that were killed
+// left of WriteFile is removed. release gives the lock back.
 func Lock(dir string) (release func() error, err error) {
 	l, err := acquire(context.Background(), dir, false, nil)
 	if err != nil {
 		return nil, err
+	}
+	if err := removeTemp(dir); err != nil {
+		return nil, errors.Join(err, l.release())
 	}
 	return l.release, nil
 }

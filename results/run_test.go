@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +24,42 @@ const (
 	childEnv = "SPLITBENCH_RESULTS_CHILD"
 	dirEnv   = "SPLITBENCH_RESULTS_DIR"
 )
+
+// TestLockRemovesTemp takes the lock of a folder in which a writer was killed.
+func TestLockRemovesTemp(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{".training.safetensors.tmp-123", "model.safetensors"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Who does not get the lock removes nothing: the writer may be at work.
+	half := filepath.Join(dir, "train.csv.tmp-4")
+	if err := os.WriteFile(half, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Lock(dir); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second lock: %v", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{lockName, "model.safetensors", "train.csv.tmp-4"}; !slices.Equal(names, want) {
+		t.Errorf("the folder has %q, expected %q", names, want)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(childEnv) {

@@ -81,7 +81,7 @@ func trainingTable(t *Training, s *TrainingSource) []*key {
 			doc: "File or folder of the task's data, or builtin:NAME."},
 		{name: "limit", shape: limit, def: Limit{}, shown: "0 = all", unit: "documents", ref: at(&s.Limit),
 			doc: "How many documents are used: a count, or a fraction below 1."},
-		{name: "weight", shape: number, high: 1000, def: 1.0, ref: at(&s.Weight),
+		{name: "weight", shape: number, low: 1e-3, high: 1000, def: 1.0, ref: at(&s.Weight),
 			doc: "How often an example comes in one pass over the data, on average."},
 		{name: "context_weight", shape: number, high: 1000, def: 1.0, ref: at(&s.ContextWeight),
 			doc: "Weight of the loss on the tokens of a row's context; those of its answer have 1."},
@@ -249,11 +249,6 @@ func (r *reader) checkTraining(t *Training, root *node) {
 	}
 	if p.SequenceLength > m.MaxPositions {
 		r.fault(at("training", "sequence_length"), fmt.Sprintf("training.sequence_length is %d, model.max_positions %d", p.SequenceLength, m.MaxPositions), "at most max_positions")
-	}
-	for i, s := range t.Train {
-		if s.Weight == 0 && i < len(root.get("data").get("train").items) {
-			r.fault(root.get("data").get("train").items[i].pos, "the weight of a training source is 0", "a weight above 0")
-		}
 	}
 }
 

@@ -241,8 +241,8 @@ func runQuantize(ctx context.Context, s streams, f quantizeFlags, m quantize.Met
 	if info, err := os.Stat(path); err == nil && !info.IsDir() {
 		return usagef("%s is a file, expected a Hugging Face folder", path)
 	}
-	if entries, err := os.ReadDir(f.out); err == nil && len(entries) > 0 {
-		return usagef("--out %s is not empty", f.out)
+	if err := checkOut(f.out); err != nil {
+		return err
 	}
 	c, err := checkpoint.Open(path)
 	if err != nil {
@@ -310,10 +310,7 @@ func runQuantize(ctx context.Context, s streams, f quantizeFlags, m quantize.Met
 			return err
 		}
 	}
-	if err := os.Remove(out); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := os.Rename(result, out); err != nil {
+	if err := place(result, out); err != nil {
 		return err
 	}
 	return os.RemoveAll(work)

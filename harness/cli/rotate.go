@@ -48,7 +48,7 @@ safetensors file; --rotation takes one in place of --layer.`,
 	f.magnitudes.add(c)
 	c.Flags().IntVar(&f.layer, "layer", 0, "block after which the axes are found, from 1")
 	c.Flags().StringVar(&f.rotation, "rotation", "", "safetensors file of the matrix to use")
-	c.Flags().StringVar(&f.save, "save-rotation", "", "safetensors file to write the matrix to")
+	c.Flags().StringVar(&f.save, "save-rotation", "", "safetensors file to write the matrix to, which must not exist")
 	c.Flags().StringVar(&f.out, "out", "", "folder to write, which must not exist or be empty")
 	cobra.CheckErr(c.MarkFlagRequired("out"))
 	c.MarkFlagsOneRequired("layer", "rotation")
@@ -84,8 +84,13 @@ func runRotate(ctx context.Context, s streams, f rotateFlags) error {
 	if f.rotation == "" && (f.layer < 1 || f.layer > config.Layers) {
 		return usagef("--layer %d, the model has %d layers", f.layer, config.Layers)
 	}
-	if entries, err := os.ReadDir(f.out); err == nil && len(entries) > 0 {
-		return usagef("--out %s is not empty", f.out)
+	if err := checkOut(f.out); err != nil {
+		return err
+	}
+	if f.save != "" {
+		if _, err := os.Lstat(f.save); !errors.Is(err, os.ErrNotExist) {
+			return usagef("--save-rotation %s exists already, expected a file that does not", f.save)
+		}
 	}
 	sequences, err := f.magnitudes.sequences(s, l)
 	if err != nil {
@@ -186,6 +191,36 @@ func makeFolder(out, source string, write func(dir string) error) error {
 		return err
 	}
 	if err := write(dir); err != nil {
+		return err
+	}
+	return place(dir, out)
+}
+
+// checkOut refuses what is not an empty folder to be made, or one that is there.
+func checkOut(out string) error {
+	info, err := os.Lstat(out)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return usagef("--out %s is no folder, expected an empty one or one that does not exist", out)
+	}
+	entries, err := os.ReadDir(out)
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return usagef("--out %s is not empty", out)
+	}
+	return nil
+}
+
+// place gives a finished folder its name, under which an empty one may lie.
+func place(dir, out string) error {
+	if err := checkOut(out); err != nil { // what came there meanwhile
 		return err
 	}
 	if err := os.Remove(out); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -55,8 +55,11 @@ func load(s spec.TrainingSource) (source, error) {
 		if out.name == "" {
 			out.name = filepath.Base(s.Text)
 		}
-		err := out.readTexts(s.Text, s.Separator)
-		if err == nil {
+		path, err := builtin.Resolve(s.Text)
+		if err != nil {
+			return out, err
+		}
+		if err = out.readTexts(path, s.Separator); err == nil {
 			out.documents = out.documents[:s.Limit.Of(len(out.documents))]
 		}
 		return out, err
@@ -147,7 +150,7 @@ func (s *source) parseText(r io.Reader, separator string) error {
 		return err
 	}
 	if bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte("{")) {
-		return s.parseLines(in)
+		return s.parseLines(in, maxText, maxLine)
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxText+1))
 	switch {
@@ -171,12 +174,21 @@ func (s *source) parseText(r io.Reader, separator string) error {
 	return nil
 }
 
-// parseLines reads one JSON object a line; its key text is a document.
-func (s *source) parseLines(in io.Reader) error {
-	lines := bufio.NewScanner(io.LimitReader(in, maxText))
+// parseLines reads one JSON object a line; its key text is a document. The limits are in bytes: of all, and of a line
+// with its end.
+func (s *source) parseLines(in io.Reader, maxText, maxLine int) error {
+	limited := &io.LimitedReader{R: in, N: int64(maxText) + 1}
+	lines := bufio.NewScanner(limited)
 	lines.Buffer(nil, maxLine)
-	for n := 1; lines.Scan(); n++ {
+	n := 1
+	for ; lines.Scan(); n++ {
+		if limited.N == 0 {
+			break
+		}
 		line := lines.Bytes()
+		if !utf8.Valid(line) {
+			return fmt.Errorf("line %d: the text is not valid UTF-8", n)
+		}
 		if len(bytes.TrimSpace(line)) == 0 {
 			continue
 		}
@@ -193,7 +205,15 @@ func (s *source) parseLines(in io.Reader) error {
 			s.documents = append(s.documents, document{text: *row.Text})
 		}
 	}
-	return lines.Err()
+	switch err := lines.Err(); {
+	case limited.N == 0:
+		return fmt.Errorf("more than %d bytes of text", maxText)
+	case errors.Is(err, bufio.ErrTooLong):
+		return fmt.Errorf("line %d: longer than %d bytes", n, maxLine)
+	case err != nil:
+		return fmt.Errorf("line %d: %w", n, err)
+	}
+	return nil
 }
 
 // texts yields everything that a tokenizer is trained on.
@@ -232,6 +252,15 @@ func (s *set) sequence(i int) []int32 {
 		start = s.ends[i-1]
 	}
 	return s.ids[start:s.ends[i]]
+}
+
+// longest is the number of tokens of the longest sequence.
+func (s *set) longest() int {
+	n := 0
+	for i := range s.len() {
+		n = max(n, len(s.sequence(i)))
+	}
+	return n
 }
 
 // weights appends the weights of the predictions of sequence i to dst.
@@ -278,6 +307,7 @@ func encode(tok tokenizer.Tokenizer, sources []source, length int) (*set, error)
 	}
 	out := &set{}
 	for k, s := range sources {
+		before := out.len()
 		parts := make([]part, (len(s.documents)+documentsAtOnce-1)/documentsAtOnce)
 		var wg sync.WaitGroup
 		free := make(chan struct{}, runtime.GOMAXPROCS(0))
@@ -312,6 +342,9 @@ func encode(tok tokenizer.Tokenizer, sources []source, length int) (*set, error)
 			}
 			out.ids = append(out.ids, p.ids...)
 			out.cut += p.cut
+		}
+		if out.len() == before {
+			return nil, fmt.Errorf("source %s has no tokens", s.name)
 		}
 		s.documents = nil
 		out.sources = append(out.sources, s)

@@ -58,6 +58,7 @@ func TestTexts(t *testing.T) {
 	write("bad.jsonl", "{\"text\":\"x\"}\n{\"txt\":\"x\"}\n")
 	write("worse.jsonl", "{\"text\":\n")
 	write("latin.txt", "caf\xe9")
+	write("latin.jsonl", "{\"text\":\"a\"}\n{\"text\":\"caf\xe9\"}\n")
 	write("empty.txt", " \n")
 	for _, c := range []struct{ pattern, separator, want string }{
 		{"a.txt", "\n\n", "one|two|three"},
@@ -77,7 +78,8 @@ func TestTexts(t *testing.T) {
 	}
 	for pattern, want := range map[string]string{
 		"bad.jsonl": "bad.jsonl: line 2: no key text", "worse.jsonl": "worse.jsonl: line 1: ", "latin.txt": "latin.txt: the text is not valid UTF-8",
-		"empty.txt": "empty.txt: no documents", "none.txt": "none.txt: no such file", "*.none": "*.none: no documents",
+		"latin.jsonl": "latin.jsonl: line 2: the text is not valid UTF-8",
+		"empty.txt":   "empty.txt: no documents", "none.txt": "none.txt: no such file", "*.none": "*.none: no documents",
 	} {
 		if _, err := load(spec.TrainingSource{Text: filepath.Join(dir, pattern)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, expected %q", pattern, err, want)
@@ -85,6 +87,40 @@ func TestTexts(t *testing.T) {
 	}
 	if s, err := load(spec.TrainingSource{Text: filepath.Join(dir, "a.txt"), Separator: "\n\n", Limit: spec.Limit{Docs: 2}}); err != nil || len(s.documents) != 2 {
 		t.Errorf("%d documents (%v), expected 2", len(s.documents), err)
+	}
+}
+
+// TestLineLimits reads lines at the limits and beyond: nothing is cut silently.
+func TestLineLimits(t *testing.T) {
+	text := "{\"text\":\"one\"}\n{\"text\":\"longer\"}\n" // 15 and 18 bytes with their ends
+	for _, c := range []struct {
+		text, line int
+		want       string
+	}{
+		{33, 19, ""}, {32, 19, "more than 32 bytes of text"}, {14, 19, "more than 14 bytes of text"},
+		{33, 16, "line 2: longer than 16 bytes"}, {33, 8, "line 1: longer than 8 bytes"},
+	} {
+		var s source
+		err := s.parseLines(strings.NewReader(text), c.text, c.line)
+		if c.want == "" {
+			if err != nil || len(s.documents) != 2 || s.documents[1].text != "longer" {
+				t.Errorf("%+v (%v), expected two documents", s.documents, err)
+			}
+		} else if err == nil || err.Error() != c.want {
+			t.Errorf("limits %d and %d: %v, expected %q", c.text, c.line, err, c.want)
+		}
+	}
+}
+
+// TestBuiltinText reads a file of a built-in folder.
+func TestBuiltinText(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	s, err := load(spec.TrainingSource{Text: "builtin:toy/wikitext2/wiki.test.raw"})
+	if err != nil || s.name != "wiki.test.raw" || len(s.documents) != 1 || !strings.Contains(s.documents[0].text, " = The ") {
+		t.Errorf("%d documents of %q (%v)", len(s.documents), s.name, err)
+	}
+	if _, err := load(spec.TrainingSource{Text: "builtin:none/x"}); err == nil || !strings.Contains(err.Error(), "unknown built-in") {
+		t.Errorf("a built-in that is not there: %v", err)
 	}
 }
 

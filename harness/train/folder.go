@@ -1,6 +1,7 @@
 package train
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,11 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"splitbench/figures"
 	"splitbench/harness/builtin"
 	"splitbench/models/checkpoint"
-	"splitbench/models/tokenizer"
 	"splitbench/results"
 )
 
@@ -70,6 +71,20 @@ func readSummary(dir, identity string) (Result, error) {
 		Loss: s.Loss, Validation: s.Validation, Stored: s.Stored, BySource: s.BySource}, nil
 }
 
+// checkFresh refuses a folder without a state that holds files of a model: they are of something else, and the training
+// would overwrite them in the end.
+func checkFresh(dir string) error {
+	for _, name := range []string{"config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model"} {
+		switch _, err := os.Lstat(filepath.Join(dir, name)); {
+		case err == nil:
+			return fmt.Errorf("%s holds %s that is not of a training, expected an empty folder; choose another with --out", dir, name)
+		case !errors.Is(err, os.ErrNotExist):
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *trainer) write(name string, data []byte) error {
 	return results.WriteFile(filepath.Join(t.o.Dir, name), func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -104,7 +119,7 @@ func (t *trainer) finish(r *Result) error {
 	}
 	for name, data := range map[string][]byte{
 		specName:                 t.spec.YAML(),
-		"config.json":            configJSON(t.config, dtype, bos, eos),
+		"config.json":            t.configJSON(),
 		"generation_config.json": indented(map[string]any{"bos_token_id": bos, "eos_token_id": eos, "do_sample": false}),
 	} {
 		if err := t.write(name, data); err != nil {
@@ -131,6 +146,10 @@ func (t *trainer) finish(r *Result) error {
 	if err != nil {
 		return err
 	}
+	return t.removeState()
+}
+
+func (t *trainer) removeState() error {
 	if err := os.Remove(filepath.Join(t.o.Dir, stateName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -139,28 +158,26 @@ func (t *trainer) finish(r *Result) error {
 
 // writeTokenizer puts the tokenizer beside the model.
 func (t *trainer) writeTokenizer() error {
-	if t.tokenizerFile != nil {
-		if err := t.write("tokenizer.json", t.tokenizerFile); err != nil {
+	if t.tokenizerFiles == nil {
+		path, err := builtin.Resolve(t.spec.Tokenizer.Path)
+		if err != nil {
 			return err
 		}
-		return t.write("tokenizer_config.json", tokenizer.TrainedConfig(t.config.MaxPositions))
-	}
-	path, err := builtin.Resolve(t.spec.Tokenizer.Path)
-	if err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
 		return t.o.CopyTokenizer(path, t.o.Dir)
 	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
+	for name, data := range t.tokenizerFiles {
+		if err := t.write(name, data); err != nil {
+			return err
+		}
 	}
-	return t.write(filepath.Base(path), data)
+	return nil
+}
+
+// configJSON is the config.json of the model.
+func (t *trainer) configJSON() []byte {
+	bos, _ := t.tok.BOS()
+	eos, _ := t.tok.EOS()
+	return configJSON(t.config, t.spec.Steps.DType, bos, eos)
 }
 
 // writeLog writes the log, which holds nothing that differs from run to run.
@@ -200,20 +217,34 @@ func (t *trainer) writeCurve() error {
 // timing is the file of the times, which differ from run to run.
 type timing struct{ f *os.File }
 
-// newTiming opens the file to go on with it, or begins it.
-func newTiming(dir string, anew bool) (*timing, error) {
-	mode := os.O_WRONLY | os.O_CREATE | os.O_APPEND
-	if anew {
-		mode |= os.O_TRUNC
+const timingHeader = "step,tokens,seconds,share_of_peak"
+
+// newTiming opens the file to go on with it after a step. Lines of later steps, which a kill left and which are taken
+// again, are dropped, as is what is no line.
+func newTiming(dir string, step int) (*timing, error) {
+	path := filepath.Join(dir, timingName)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, timingName), mode, 0o644)
+	kept := []byte(timingHeader + "\n")
+	for line := range bytes.Lines(old) {
+		fields := strings.Split(string(line), ",")
+		at, err := strconv.Atoi(fields[0])
+		if err == nil && 0 < at && at <= step && len(fields) == 4 && bytes.HasSuffix(line, []byte("\n")) {
+			kept = append(kept, line...)
+		}
+	}
+	err = results.WriteFile(path, func(w io.Writer) error {
+		_, err := w.Write(kept)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if anew {
-		if _, err := f.WriteString("step,tokens,seconds,share_of_peak\n"); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return nil, err
 	}
 	return &timing{f}, nil
 }

@@ -20,11 +20,40 @@ func config(m spec.TrainedModel, tokens int) (checkpoint.Config, error) {
 	if m.Vocabulary < tokens {
 		return checkpoint.Config{}, fmt.Errorf("model.vocabulary is %d, the tokenizer has %d tokens, expected at least as many", m.Vocabulary, tokens)
 	}
-	return checkpoint.Config{
+	c := checkpoint.Config{
 		Architecture: "LlamaForCausalLM", HiddenSize: m.HiddenSize, IntermediateSize: m.IntermediateSize, Layers: m.Layers,
 		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim, VocabSize: m.Vocabulary, MaxPositions: m.MaxPositions,
 		NormEpsilon: m.NormEpsilon, TiedEmbeddings: m.TiedEmbeddings, Rope: checkpoint.RopeConfig{Type: "default", Theta: m.RopeTheta},
-	}, nil
+	}
+	all := int64(0)
+	for _, s := range decoder.Spans(c) {
+		n := int64(1)
+		for _, d := range s.Shape {
+			n *= int64(d)
+		}
+		all += n
+	}
+	if all > maxParameters {
+		return checkpoint.Config{}, fmt.Errorf("model has %d parameters, expected at most %d", all, int64(maxParameters))
+	}
+	return c, nil
+}
+
+// Limits on the memory of a training, which holds four float32 for each parameter, and several for each activation.
+const (
+	maxParameters  = 1 << 31
+	maxActivations = 1 << 32
+)
+
+// checkActivations refuses steps of so many tokens that the values that the blocks keep for the gradients would not fit
+// in any memory. longest is the number of tokens of the longest sequence.
+func checkActivations(c checkpoint.Config, batch, longest int) error {
+	tokens := int64(max(batch, longest))
+	width := int64(c.HiddenSize) + int64(c.IntermediateSize) + int64(c.Heads)*int64(c.HeadDim)
+	if n := tokens * int64(c.Layers) * width; n > maxActivations {
+		return fmt.Errorf("training.batch_tokens %d and sequences of up to %d tokens give a step %d values to keep in %d layers of width %d, expected at most %d", batch, longest, n, c.Layers, width, int64(maxActivations))
+	}
+	return nil
 }
 
 // initialise draws the first weights: norms are 1, matrices normal with the given deviation, which is divided by the

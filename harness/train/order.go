@@ -1,6 +1,7 @@
 package train
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 )
@@ -9,9 +10,28 @@ import (
 type order struct {
 	set  *set
 	seed uint64
-	pass int   // the one in hand, from 0
-	next int   // sequences of it that were handed out
-	list []int // the pass in hand
+	pass int     // the one in hand, from 0
+	next int     // sequences of it that were handed out
+	list []int32 // the pass in hand
+}
+
+// maxPass bounds the sequences of a pass.
+const maxPass = 1 << 28
+
+// checkPass refuses weights that make a pass too long to hold.
+func checkPass(s *set) error {
+	counts := make([]float64, len(s.sources))
+	for _, from := range s.from {
+		counts[from]++
+	}
+	all := 0.0
+	for k, n := range counts {
+		all += n * math.Ceil(s.sources[k].weight)
+	}
+	if all > maxPass {
+		return fmt.Errorf("the weights of the training sources give a pass of up to %.0f sequences, expected at most %d; smaller weights have the same proportions", all, maxPass)
+	}
+	return nil
 }
 
 func newOrder(s *set, seed uint64, pass, next int) *order {
@@ -32,7 +52,7 @@ func (o *order) shuffle() {
 			n++
 		}
 		for range n {
-			o.list = append(o.list, i)
+			o.list = append(o.list, int32(i))
 		}
 	}
 	r.Shuffle(len(o.list), func(i, j int) { o.list[i], o.list[j] = o.list[j], o.list[i] })
@@ -47,7 +67,7 @@ func (o *order) batch(dst []int, tokens int) []int {
 			o.next = 0
 			o.shuffle()
 		}
-		i := o.list[o.next]
+		i := int(o.list[o.next])
 		n += len(o.set.sequence(i)) - 1
 		if n > tokens && len(dst) > 0 {
 			return dst

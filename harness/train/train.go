@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -104,10 +105,10 @@ type trainer struct {
 	gradient  []float32
 	moved     []decoder.Part[float32]
 
-	tokenizerFile []byte // of a trained tokenizer
-	ids           [][]int32
-	lossWeights   [][]float32
-	indices       []int
+	tokenizerFiles map[string][]byte // beside the model; nil: those of a folder
+	ids            [][]int32
+	lossWeights    [][]float32
+	indices        []int
 }
 
 // Run trains a model, or goes on with a training that was interrupted, and writes it to a folder. The same training
@@ -127,6 +128,9 @@ func Run(ctx context.Context, s *spec.Training, o Options) (Result, error) {
 	defer release()
 	identity := t.identity()
 	if r, err := readSummary(o.Dir, identity); !errors.Is(err, os.ErrNotExist) {
+		if err == nil {
+			err = t.removeState() // a kill may have come between the summary and this
+		}
 		return r, err
 	}
 	if t.be, err = cpu.New(cpu.Options{Workers: o.Workers, Kernel: o.Kernel}); err != nil {
@@ -174,28 +178,43 @@ func (t *trainer) readData() error {
 		if t.tok, err = tokenizer.Load(path); err != nil {
 			return err
 		}
-	} else {
-		t.stage("training the tokenizer")
-		var err error
-		if t.tokenizerFile, err = tokenizer.TrainBPE(texts(sources[0]), tokenizer.TrainOptions{Vocabulary: k.Vocabulary, MinFrequency: int64(k.MinFrequency)}); err != nil {
-			return err
-		}
-		dir, err := os.MkdirTemp("", "splitbench-tokenizer-*")
+		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
-		path := filepath.Join(dir, "tokenizer.json")
-		if err := os.WriteFile(path, t.tokenizerFile, 0o644); err != nil {
+		if !info.IsDir() {
+			if t.tokenizerFiles, err = tokenizer.FolderFiles(path); err != nil {
+				return err
+			}
+		}
+	} else {
+		t.stage("training the tokenizer")
+		file, err := tokenizer.TrainBPE(texts(sources[0]), tokenizer.TrainOptions{Vocabulary: k.Vocabulary, MinFrequency: int64(k.MinFrequency)})
+		if err != nil {
 			return err
 		}
-		if t.tok, err = tokenizer.Load(path); err != nil {
+		t.tokenizerFiles = map[string][]byte{"tokenizer.json": file}
+		if t.tok, err = loadFiles(t.tokenizerFiles); err != nil {
 			return err
 		}
 	}
 	var err error
 	if t.config, err = config(t.spec.Model, t.tok.Size()); err != nil {
 		return err
+	}
+	if t.spec.Tokenizer.Path == "" {
+		t.tokenizerFiles["tokenizer_config.json"] = tokenizer.TrainedConfig(t.config.MaxPositions)
+	} else if t.tokenizerFiles != nil {
+		// The settings of a config.json beside the file stay behind: what is beside the trained model must do.
+		files := maps.Clone(t.tokenizerFiles)
+		files["config.json"] = t.configJSON()
+		tok, err := loadFiles(files)
+		if err == nil && !sameTokenizer(tok, t.tok) {
+			err = errors.New("BOS, EOS or the template differ")
+		}
+		if err != nil {
+			return fmt.Errorf("tokenizer %s: it would be another one beside the trained model, expected one that does not depend on a config.json: %w", t.spec.Tokenizer.Path, err)
+		}
 	}
 	t.stage("encoding the data")
 	length := t.spec.Steps.SequenceLength
@@ -205,12 +224,14 @@ func (t *trainer) readData() error {
 	if t.check, err = encode(t.tok, sources[1], length); err != nil {
 		return err
 	}
+	if err := checkActivations(t.config, t.spec.Steps.BatchTokens, max(t.train.longest(), t.check.longest())); err != nil {
+		return err
+	}
+	if err := checkPass(t.train); err != nil {
+		return err
+	}
 	for k := range t.check.sources {
-		part := t.check.spread(k, t.spec.Steps.ValidationTokens)
-		if len(part) == 0 {
-			return fmt.Errorf("validation source %s has no tokens", t.check.sources[k].name)
-		}
-		t.parts = append(t.parts, part)
+		t.parts = append(t.parts, t.check.spread(k, t.spec.Steps.ValidationTokens))
 	}
 	for _, s := range []struct {
 		what string
@@ -229,12 +250,41 @@ func (t *trainer) readData() error {
 	return nil
 }
 
-// identity is the SHA-256 of everything that decides the weights: the training file less what only names things, the
-// tokenizer and the data.
+// loadFiles loads the tokenizer of a folder of the given files.
+func loadFiles(files map[string][]byte) (tokenizer.Tokenizer, error) {
+	dir, err := os.MkdirTemp("", "splitbench-tokenizer-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return tokenizer.Load(dir)
+}
+
+// sameTokenizer says whether two tokenizers of the same tokens begin and end sequences alike.
+func sameTokenizer(a, b tokenizer.Tokenizer) bool {
+	aBOS, aBegins := a.BOS()
+	bBOS, bBegins := b.BOS()
+	aEOS, aEnds := a.EOS()
+	bEOS, bEnds := b.EOS()
+	return a.Digest() == b.Digest() && aBOS == bBOS && aBegins == bBegins && aEOS == bEOS && aEnds == bEnds
+}
+
+// checkpointEvery stands in an identity for the steps between checkpoints, which decide nothing and may change from one
+// call to the next. It is the key's default.
+const checkpointEvery = 100
+
+// identity is the SHA-256 of everything that decides the weights and the log: the training file less what only names
+// things, the tokenizer and the data.
 func (t *trainer) identity() string {
 	s := *t.spec
 	s.Name, s.Description, s.Tokenizer.Path = "training", "", ""
 	s.Train, s.Validation = nil, nil
+	s.Steps.CheckpointEvery = checkpointEvery
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s\n%s\n%s\n%s\n", stateFormat, s.YAML(), t.tok.Digest(), t.train.digest(), t.check.digest())
 	for _, set := range []*set{t.train, t.check} {
@@ -258,6 +308,9 @@ func (t *trainer) open(identity string) error {
 		copy(memory, s.weights)
 		t.stage("going on after step %d of %d", s.step, t.steps)
 	case errors.Is(err, os.ErrNotExist):
+		if err := checkFresh(t.o.Dir); err != nil {
+			return err
+		}
 		initialise(memory, t.config, t.spec.Model.InitDeviation, uint64(t.spec.Seed))
 		s = &state{identity: identity, first: make([]float32, len(memory)), second: make([]float32, len(memory))}
 		if p.Average > 0 {
@@ -302,7 +355,7 @@ func (t *trainer) rate(k int) float64 {
 // loop takes the steps that are left.
 func (t *trainer) loop(ctx context.Context, r *Result) error {
 	s, p := t.state, t.spec.Steps
-	timing, err := newTiming(t.o.Dir, s.step == 0)
+	timing, err := newTiming(t.o.Dir, s.step)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"splitbench/experiments/spec"
+	"splitbench/harness/builtin"
 	"splitbench/models/checkpoint"
 	"splitbench/models/decoder"
 	"splitbench/models/tokenizer"
@@ -559,6 +560,14 @@ func TestOrder(t *testing.T) {
 		s.from = append(s.from, int32(i/1000))
 		s.context = append(s.context, 0)
 	}
+	if err := checkPass(s); err != nil {
+		t.Error(err)
+	}
+	large := *s
+	large.sources = []source{{weight: 2}, {weight: 300000}} // 2000 + 3e8, beyond 2^28
+	if err := checkPass(&large); err == nil || !strings.Contains(err.Error(), "a pass of up to 300002000 sequences, expected at most 268435456") {
+		t.Errorf("a pass of 3e8 sequences: %v", err)
+	}
 	o := newOrder(s, 9, 0, 0)
 	first := slices.Clone(o.list)
 	counts := make([]int, 2000)
@@ -646,7 +655,162 @@ func TestSequences(t *testing.T) {
 	if w := s.weights(nil, 0); !slices.Equal(w, []float32{1, 1, 1, 1, 1, 1}) {
 		t.Errorf("weights %v of a text", w)
 	}
+	if n := s.longest(); n != 7 {
+		t.Errorf("the longest sequence has %d tokens, expected 7", n)
+	}
+	if _, err := encode(tok, []source{{name: "some", documents: []document{{text: "a"}}}, {name: "none"}}, 7); err == nil || err.Error() != "source none has no tokens" {
+		t.Errorf("a source without documents: %v", err)
+	}
 	if all := s.spread(0, 10); !slices.Equal(all, []int{0, 2}) {
 		t.Errorf("spread %v, expected two of five", all)
+	}
+}
+
+// TestLimits checks that models and steps that no memory holds are refused before anything is made of them.
+func TestLimits(t *testing.T) {
+	m := spec.TrainedModel{HiddenSize: 16384, IntermediateSize: 65536, Layers: 1024, Heads: 1024, KVHeads: 1024, HeadDim: 4096, MaxPositions: 8}
+	// Per layer four maps of 16384 x 4194304, three of 16384 x 65536 and two norms; 290 rows of the embedding and a norm twice.
+	want := fmt.Sprint(1024*(4*16384*4194304+3*16384*65536+2*16384) + 291*16384 + 290*16384)
+	if _, err := config(m, 290); err == nil || !strings.Contains(err.Error(), "model has "+want+" parameters") {
+		t.Errorf("%v, expected %s parameters", err, want)
+	}
+	m = spec.TrainedModel{HiddenSize: 128, IntermediateSize: 352, Layers: 8, Heads: 4, KVHeads: 2, HeadDim: 32, MaxPositions: 512, TiedEmbeddings: true}
+	c, err := config(m, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkActivations(c, 4096, 256); err != nil {
+		t.Error(err)
+	}
+	for _, tokens := range [][2]int{{1 << 24, 256}, {4096, 1 << 24}} { // 2^24 x 8 x (128+352+128)
+		if err := checkActivations(c, tokens[0], tokens[1]); err == nil || !strings.Contains(err.Error(), "training.batch_tokens") || !strings.Contains(err.Error(), "81604378624") {
+			t.Errorf("%v tokens: %v", tokens, err)
+		}
+	}
+}
+
+// TestForeignFolder checks that files of something else are not overwritten.
+func TestForeignFolder(t *testing.T) {
+	s, err := spec.LoadTraining(files(t, "steps: 2, batch_tokens: 200, learning_rate: 0.01"), spec.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"config.json", "model.safetensors", "tokenizer.json"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("precious"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want := dir + " holds " + name + " that is not of a training, expected an empty folder; choose another with --out"
+		if _, err := Run(context.Background(), s, Options{Dir: dir}); err == nil || err.Error() != want {
+			t.Errorf("%v, expected %s", err, want)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != "precious" {
+			t.Errorf("%s has become %q (%v)", name, b, err)
+		}
+	}
+}
+
+// TestLeftOver goes on in folders as kills leave them: with a half-written file, with the state of a training that is
+// whole, with times of steps that are taken again; and with another number of steps between checkpoints.
+func TestLeftOver(t *testing.T) {
+	file := files(t, "steps: 9, batch_tokens: 200, learning_rate: 0.01, checkpoint_every: 4")
+	s, err := spec.LoadTraining(file, spec.LoadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, whole := t.TempDir(), t.TempDir()
+	run(t, file, whole, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	_, err = Run(ctx, s, Options{Dir: dir, Progress: func(p Progress) {
+		if p.Step == 5 {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, ErrInterrupted) {
+		t.Fatal(err)
+	}
+	state, err := os.ReadFile(filepath.Join(dir, stateName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(stateName+".tmp-17", "half")
+	write(timingName, "1,190,0.1000,0.500\n4,191,0.1000,0.500\nx\n5,192,0.1000,0.500\n6,193,0.1000,0.500\n7,19")
+	changed := *s
+	changed.Steps.CheckpointEvery = 2
+	if _, err := Run(context.Background(), &changed, Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	times, err := os.ReadFile(filepath.Join(dir, timingName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []string
+	for line := range strings.Lines(string(times)) {
+		step, _, _ := strings.Cut(line, ",")
+		steps = append(steps, step)
+	}
+	if have := strings.Join(steps, " "); have != "step 1 4 5 6 7 8 9" {
+		t.Errorf("%s has the steps %q, expected those up to the state's and those behind it, once each", timingName, have)
+	}
+	write(stateName, string(state))
+	if r := run(t, file, dir, 1); !r.Done {
+		t.Error("a whole folder is not seen as such")
+	}
+	want := contents(t, whole)
+	want[specName] = string(changed.YAML()) // of the call that ended
+	sameFiles(t, contents(t, dir), want)
+}
+
+// TestTokenizerFile trains with tokenizer files of any name: the model's folder holds the tokenizer that it learned with.
+func TestTokenizerFile(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	file := files(t, "steps: 1, batch_tokens: 200, learning_rate: 0.01")
+	first := t.TempDir()
+	run(t, file, first, 1)
+	tiny, err := builtin.Resolve("builtin:random-tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ from, name, want string }{
+		{filepath.Join(first, "tokenizer.json"), "my-own.json", "tokenizer.json"},
+		{filepath.Join(first, "tokenizer.json"), "tokenizer.json", "tokenizer.json"},
+		{filepath.Join(tiny, "tokenizer.model"), "pieces.bin", "tokenizer.model"},
+		{filepath.Join(tiny, "tokenizer.model"), "mine.model", "mine.model"},
+	} {
+		s, err := spec.LoadTraining(file, spec.LoadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(c.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Tokenizer = spec.TrainedTokenizer{Path: filepath.Join(t.TempDir(), c.name)}
+		if err := os.WriteFile(s.Tokenizer.Path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		if _, err := Run(context.Background(), s, Options{Dir: dir}); err != nil {
+			t.Fatal(err)
+		}
+		if have, err := os.ReadFile(filepath.Join(dir, c.want)); err != nil || !bytes.Equal(have, data) {
+			t.Errorf("%s is not in %s of the model (%v)", c.name, c.want, err)
+		}
+		tok, err := tokenizer.Load(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := tokenizer.Load(s.Tokenizer.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !sameTokenizer(tok, own) || !slices.Equal(tok.Encode("The cat sat.", true), own.Encode("The cat sat.", true)) {
+			t.Errorf("%s is another tokenizer beside the model", c.name)
+		}
 	}
 }

@@ -88,6 +88,58 @@ func locate(path string) (string, error) {
 	return "", fmt.Errorf("tokenizer %s: %d files *.model and *.tiktoken (%s), expected one, or name the file", path, len(models), strings.Join(models, ", "))
 }
 
+// FolderFiles returns the content of the tokenizer file that path names and of the files beside it that Load reads for
+// it, less the config.json of a model, by the names under which Load finds them in a folder: a file of another name gets
+// the usual one of its format.
+func FolderFiles(path string) (map[string][]byte, error) {
+	file, err := locate(path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readFile(file, maxFileSize)
+	if err != nil {
+		return nil, err
+	}
+	name, beside := filepath.Base(file), []string{"tokenizer_config.json", "special_tokens_map.json"}
+	if merges := vocabularyFiles[name]; merges != "" {
+		beside = append(beside, merges)
+	} else {
+		name = folderName(name, data)
+	}
+	all := map[string][]byte{name: data}
+	for _, n := range beside {
+		data, err := readFile(filepath.Join(filepath.Dir(file), n), maxFileSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all[n] = data
+	}
+	return all, nil
+}
+
+// folderName is the name of a tokenizer file in a model's folder.
+func folderName(name string, data []byte) string {
+	ext := filepath.Ext(name)
+	head := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("\ufeff")), " \t\r\n")
+	head = head[:min(len(head), 256)]
+	switch {
+	case isBin(data):
+		return "tokenizer.bin"
+	case len(head) > 0 && head[0] == '{' && kindOfJSON(data) == jsonTekken:
+		return "tekken.json"
+	case len(head) > 0 && head[0] == '{':
+		return "tokenizer.json"
+	case ext == ".model" || ext == ".tiktoken":
+		return name
+	case isRanks(head):
+		return "tokenizer.tiktoken"
+	}
+	return "tokenizer.model"
+}
+
 // readFile reads a whole regular file of at most limit bytes.
 func readFile(file string, limit int64) ([]byte, error) {
 	f, err := os.Open(file)

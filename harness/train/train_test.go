@@ -718,6 +718,10 @@ func TestLeftOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plain, err := spec.LoadTraining(files(t, "steps: 9, learning_rate: 0.01"), spec.LoadOptions{})
+	if err != nil || plain.Steps.CheckpointEvery != checkpointEvery {
+		t.Errorf("%+v (%v), expected a default of checkpoint_every of %d", plain, err, checkpointEvery)
+	}
 	dir, whole := t.TempDir(), t.TempDir()
 	run(t, file, whole, 1)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -3,6 +3,7 @@ package spec_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"splitbench/experiments/spec"
 )
@@ -11,13 +12,28 @@ import (
 func Example() {
 	files, _ := filepath.Glob("../*.yaml")
 	env := func(string) (string, bool) { return "/shared", true }
+	layers := func(m spec.Model) (int, error) {
+		if strings.HasPrefix(m.Path, "builtin:") {
+			return 8, nil
+		}
+		return 6, nil
+	}
 	for _, f := range files {
+		if strings.HasPrefix(filepath.Base(f), "train-") {
+			t, err := spec.LoadTraining(f, spec.LoadOptions{Env: env})
+			if err != nil {
+				fmt.Println(err)
+				continue
+			}
+			fmt.Println("training of", t.Name, t.Steps.Tokens, "tokens")
+			continue
+		}
 		s, err := spec.Load(f, spec.LoadOptions{Env: env})
 		if err != nil {
 			fmt.Println(err)
 			continue
 		}
-		cells, err := s.Cells(func(spec.Model) (int, error) { return 6, nil })
+		cells, err := s.Cells(layers)
 		if err != nil {
 			fmt.Println(err)
 			continue
@@ -31,7 +47,9 @@ func Example() {
 	// fig5-server 1 fp32
 	// fig6-bytes 45 split l=4 tau=10 Q=8 W=200
 	// fig7-share 9 split l=4 tau=10 Q=4
-	// quickstart 50 split l=6 tau=5 Q=8 W=16
+	// paper-small 570 back-W4A4 l_w=7
+	// quickstart 336 TS-TAB-Q l=6 tau=5 Q=4 w=4
 	// real-smoke 266 split l=5 tau=5 Q=8
 	// table3 154 ours-front l=3 tau=5 Q=3 Qa=3
+	// training of small 12000000 tokens
 }

@@ -28,7 +28,13 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 				}
 			}
 		}
-		total += min(points*len(s.Models), maxCells+1) * len(s.Tasks)
+		tasks := 0
+		for _, task := range s.Tasks {
+			if s.scores(i, task) {
+				tasks++
+			}
+		}
+		total += min(points*len(s.Models), maxCells+1) * tasks
 	}
 	if total > maxCells {
 		return nil, Errors{s.sweepAt.fault(fmt.Sprintf("the experiment has more than %d points", maxCells), "a smaller sweep")}

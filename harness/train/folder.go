@@ -94,6 +94,11 @@ func (t *trainer) finish(r *Result) error {
 	if r.Stored, r.BySource, err = t.validate(rounded(memory, dtype)); err != nil {
 		return err
 	}
+	for _, loss := range []float64{r.Validation, r.Stored} {
+		if err := t.finite(loss); err != nil {
+			return fmt.Errorf("training %s: %w", t.spec.Name, err)
+		}
+	}
 	if err := t.writeTokenizer(); err != nil {
 		return err
 	}

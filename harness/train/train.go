@@ -336,6 +336,9 @@ func (t *trainer) loop(ctx context.Context, r *Result) error {
 			if did.Validation, _, err = t.validate(t.result()); err != nil {
 				return err
 			}
+			if err := t.finite(did.Validation); err != nil {
+				return err
+			}
 		}
 		if last || s.step%p.LogEvery == 0 || !math.IsNaN(did.Validation) {
 			s.log = append(s.log, entry{s.step, s.tokens, s.open.loss / s.open.weight, did.Validation, did.Rate, s.open.norm / s.open.steps})
@@ -469,8 +472,20 @@ func (t *trainer) validate(memory []float32) (float64, []SourceLoss, error) {
 	return sum / weight, all, nil
 }
 
-// save puts the state on disk.
+// finite refuses a validation loss that is no finite number: only the loss before an update is checked elsewhere, and
+// the last update may be the one that diverges.
+func (t *trainer) finite(loss float64) error {
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return fmt.Errorf("step %d: the validation loss is %v, expected a finite number; a smaller learning_rate may help", t.state.step, loss)
+	}
+	return nil
+}
+
+// save puts the state on disk, if its weights are finite numbers: no training goes on from others.
 func (t *trainer) save() error {
+	if sum := decoder.SumSquares(t.be, t.state.weights); math.IsNaN(sum) || math.IsInf(sum, 0) {
+		return fmt.Errorf("step %d: some weights are no finite numbers; a smaller learning_rate may help", t.state.step)
+	}
 	if err := t.writeLog(); err != nil {
 		return err
 	}

@@ -520,6 +520,33 @@ func TestDiverges(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "a smaller learning_rate may help") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v, expected an error about a loss that is no number", err)
 	}
+	// Whichever update is the last and whatever was saved before, the training and its repetition end in a whole
+	// model or in one line.
+	s.Steps.LearningRate = 1e30 // beyond what a training file may say, so that few steps are enough
+	after := false
+	for steps := 1; steps <= 12; steps++ {
+		s.Steps.Steps, s.Steps.CheckpointEvery = steps, 1+steps%3
+		if steps > 6 {
+			s.Steps.LearningRate = 1e38 // whose first update leaves infinities
+		}
+		dir := t.TempDir()
+		for range 2 {
+			_, err := Run(context.Background(), s, Options{Dir: dir})
+			if err == nil {
+				t.Fatalf("%d steps at a rate of 1e30 give a model", steps)
+			}
+			if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "a smaller learning_rate may help") {
+				t.Errorf("%d steps: %v, expected one line about the learning rate", steps, err)
+			}
+			after = after || strings.Contains(err.Error(), "the validation loss is")
+		}
+		if _, err := os.Lstat(filepath.Join(dir, "model.safetensors")); err == nil {
+			t.Errorf("%d steps leave a model", steps)
+		}
+	}
+	if !after {
+		t.Error("no training diverged in its last update")
+	}
 }
 
 // TestOrder checks that a pass has every sequence as often as its weight says,

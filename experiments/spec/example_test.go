@@ -28,17 +28,23 @@ func Example() {
 			fmt.Println("training of", t.Name, t.Steps.Tokens, "tokens")
 			continue
 		}
-		s, err := spec.Load(f, spec.LoadOptions{Env: env})
+		members, err := spec.Members(f)
 		if err != nil {
 			fmt.Println(err)
-			continue
 		}
-		cells, err := s.Cells(layers)
-		if err != nil {
-			fmt.Println(err)
-			continue
+		for _, f := range members {
+			s, err := spec.Load(f, spec.LoadOptions{Env: env})
+			if err != nil {
+				fmt.Println(err)
+				continue
+			}
+			cells, err := s.Cells(layers)
+			if err != nil {
+				fmt.Println(err)
+				continue
+			}
+			fmt.Println(s.Name, len(cells), cells[len(cells)-1].Label())
 		}
-		fmt.Println(s.Name, len(cells), cells[len(cells)-1].Label())
 	}
 	// Output:
 	// baselines-bits 42 Atom-g16 Qw=8
@@ -47,8 +53,14 @@ func Example() {
 	// fig5-server 1 fp32
 	// fig6-bytes 45 split l=4 tau=10 Q=8 W=200
 	// fig7-share 9 split l=4 tau=10 Q=4
-	// paper-small 570 back-W4A4 l_w=7
-	// quickstart 336 TS-TAB-Q l=6 tau=5 Q=4 w=4
+	// paper-small-table2 170 ours l=8 tau=5 Q=4
+	// paper-small-table3 154 ours-front l=5 tau=5 Q=3 Qa=3
+	// paper-small-table4 64 back l_w=1
+	// paper-small-table5 200 TS-TAB-Q l=5 tau=20 Q=4
+	// paper-small-fig4 150 clamp l=6 clamp=50
+	// paper-small-fig5 2 fp32
+	// paper-small-fig6 90 split l=4 tau=10 Q=8 W=200
+	// quickstart 336 TS-TAB-Q l=6 tau=5 Q=4
 	// real-smoke 266 split l=5 tau=5 Q=8
 	// table3 154 ours-front l=3 tau=5 Q=3 Qa=3
 	// training of small 12000000 tokens

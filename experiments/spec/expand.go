@@ -16,7 +16,7 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 	var errs Errors
 	groups := make([][]Group, len(s.Methods))
 	total := 0
-	var swept []string
+	swept := make([][]string, len(s.Methods)) // axes with several values, by method
 	for i := range s.Methods {
 		groups[i] = s.groups(i)
 		points := 1
@@ -24,7 +24,7 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 			points = min(points*len(g[0].Values), maxCells+1)
 			for _, a := range g {
 				if len(a.Values) > 1 {
-					swept = append(swept, a.Name)
+					swept[i] = append(swept[i], a.Name)
 				}
 			}
 		}
@@ -62,7 +62,7 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 				}
 				for index := make([]int, len(groups[i])); index != nil; index = advance(index, groups[i]) {
 					c, at := s.point(model, task, i, groups[i], index)
-					c.swept = swept
+					c.swept = swept[i]
 					if s.excluded(&c) {
 						excluded[i] = true
 						continue

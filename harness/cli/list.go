@@ -85,6 +85,10 @@ func newList(s streams) *cobra.Command {
 					}
 					sp, err := spec.Load(path, spec.LoadOptions{Env: anyEnv})
 					if err != nil {
+						if tr, terr := spec.LoadTraining(path, spec.LoadOptions{Env: anyEnv}); terr == nil {
+							fmt.Fprintf(t, "%s\t%s\tfor the verb train: %s\n", filepath.ToSlash(path), tr.Name, firstLine(tr.Description))
+							continue
+						}
 						fmt.Fprintf(t, "%s\t?\t%v\n", path, err)
 						continue
 					}

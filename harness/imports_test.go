@@ -53,7 +53,7 @@ var testImports = map[string][]string{
 	"models/decoder":        {"models/backend/cpu"},
 	"models/quantize":       {"models/checkpoint"},
 	"models/quantize/train": {"models/backend/cpu"},
-	"harness/builtin":       {"models/backend/cpu", "models/decoder", "models/tokenizer", "tasks"},
+	"harness/builtin":       {"experiments/spec", "harness/train", "models/backend/cpu", "models/decoder", "models/tokenizer", "tasks"},
 	"harness/exec":          {"models/quantize"},
 	"harness/quantise":      {"models/backend/cpu"},
 }

@@ -110,19 +110,25 @@ func (p *page) setMetricPanels(panels []*plot.Plot) {
 }
 
 // wholeKnobs are the knobs that mean something without a split.
-var wholeKnobs = []string{"front", "back", "group", "back_group", "seed", "block", "limit", "max_length"}
+var wholeKnobs = []string{"activations", "kv_bits", "back_activations", "back_kv_bits", "calibration", "front", "back", "group", "back_group", "l_w", "seed", "block", "limit", "max_length"}
 
-// wholeLabel names a model that is not split: by its method, and by its weights,
-// seed and the extent of the task where the methods' names do not tell.
+// wholeLabel names a model that is not split: by its method, and by those of its
+// weights, baseline, seed and extent of the task in which cells of the method
+// differ.
 func wholeLabel(c *results.CellResult, cells []results.CellResult) string {
-	weights := slices.DeleteFunc(otherKnobs(), func(k knob) bool { return !slices.Contains(wholeKnobs, k.name) })
-	mine := describe(&c.Point, weights)
-	for i := range cells {
-		if o := &cells[i].Point; o.Method == c.Method && describe(o, weights) != mine {
-			return c.Method + ", " + mine
+	label := c.Method
+	for _, k := range otherKnobs() {
+		mine := k.text(&c.Point)
+		if !slices.Contains(wholeKnobs, k.name) || mine == "" {
+			continue
+		}
+		if slices.ContainsFunc(cells, func(o results.CellResult) bool {
+			return o.Method == c.Method && k.text(&o.Point) != mine
+		}) {
+			label += ", " + mine
 		}
 	}
-	return c.Method
+	return label
 }
 
 // wholeMethods lists the labels of models that are not split, those with the

@@ -67,7 +67,7 @@ type ServerTokens struct {
 	Tokens    float64 `json:"tokens"`
 }
 
-// WriteServer stores s with the run; nil removes what is stored.
+// WriteServer stores s with the run; nil removes what is stored. What Server would not read is not written.
 func (r *Run) WriteServer(s *Server) error {
 	if s == nil {
 		if err := os.Remove(r.serverPath()); !errors.Is(err, fs.ErrNotExist) {
@@ -80,7 +80,14 @@ func (r *Run) WriteServer(s *Server) error {
 	if err != nil {
 		return fmt.Errorf("server.json: %w", err)
 	}
-	return writeBytes(r.serverPath(), append(b, '\n'))
+	b = append(b, '\n')
+	if len(b) > maxServerJSON {
+		return fmt.Errorf("server.json: %d bytes for %d points, expected at most %d bytes", len(b), len(s.Times)+len(s.Tokens), maxServerJSON)
+	}
+	if _, err := decodeServer(b); err != nil {
+		return fmt.Errorf("server.json: %w", err)
+	}
+	return writeBytes(r.serverPath(), b)
 }
 
 func (r *Run) serverPath() string { return filepath.Join(r.Dir(), "server.json") }

@@ -139,3 +139,31 @@ func FuzzServer(f *testing.F) {
 		s.Tables()
 	})
 }
+
+// TestWriteServerRefuses: what could not be read again is not written, and what is stored stays.
+func TestWriteServerRefuses(t *testing.T) {
+	r, err := Create(filepath.Join(t.TempDir(), "run"), testSpec, testManifest(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.WriteServer(someServer()); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		change func(s *Server)
+		want   string
+	}{
+		{func(s *Server) { s.Notes = append(s.Notes, strings.Repeat("x", maxServerJSON)) }, "for 6 points, expected at most 16777216 bytes"},
+		{func(s *Server) { s.Times[1].Seeds = 0 }, "time 1 is of 4 devices, 0 tokens and 0 seeds, expected counts"},
+	} {
+		s := someServer()
+		test.change(s)
+		if err := r.WriteServer(s); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v, want %s", err, test.want)
+		}
+		if old, err := r.Server(); err != nil || len(old.Notes) != 3 || old.Times[1].Seeds != 2 {
+			t.Errorf("stored: %+v, %v", old, err)
+		}
+	}
+}

@@ -66,7 +66,8 @@ const (
 	Closed Arrival = iota
 	// Burst starts the first job of every device at 0 and each other when the last one ended.
 	Burst
-	// Poisson starts jobs their think times after each other, ended or not.
+	// Poisson starts jobs their think times after each other, ended or not. The edge's parts of the jobs of a
+	// device wait for each other; their messages do not.
 	Poisson
 )
 
@@ -248,6 +249,9 @@ func SimulateServer(shape Shape, s Server, o Offload, a Arrival, devices [][]Job
 			if j.Prompt < 1 || j.Output < 1 || j.Prompt > math.MaxInt32 || j.Output > math.MaxInt32 || !(j.ThinkSeconds >= 0) || math.IsInf(j.ThinkSeconds, 0) {
 				return ServerLoad{}, fmt.Errorf("sim: job %d of device %d is %+v, expected at least one token of prompt and output and no negative time", i, d, j)
 			}
+			if _, _, _, seen := o.visitOf(shape, j); seen && j.Prompt+j.Output > m.capacity {
+				return ServerLoad{}, fmt.Errorf("sim: job %d of device %d has %d tokens of prompt and %d of output, expected at most the %d whose keys and values fit on the server", i, d, j.Prompt, j.Output, m.capacity)
+			}
 		}
 	}
 	for d := range devices {
@@ -274,6 +278,7 @@ func SimulateServer(shape Shape, s Server, o Offload, a Arrival, devices [][]Job
 
 // proceed lets a device go on at a time with its next job and those after it until one reaches the server.
 func (m *simulation) proceed(device int, now float64) {
+	free := now // end of the edge's last part
 	for jobs := m.devices[device]; m.next[device] < len(jobs); {
 		j := jobs[m.next[device]]
 		m.next[device]++
@@ -283,7 +288,8 @@ func (m *simulation) proceed(device int, now float64) {
 			start += j.ThinkSeconds
 		}
 		v, edge, bits, seen := m.offload.visitOf(m.shape, j)
-		end := start + float64(edge)*m.offload.SecondsPerToken
+		end := math.Max(start, free) + float64(edge)*m.offload.SecondsPerToken
+		free = end
 		if seen {
 			heap.Push(&m.coming, request{v, device, end + bits*m.secondsPerBit})
 			m.load.Visits++

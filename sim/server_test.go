@@ -469,3 +469,64 @@ func BenchmarkServer(b *testing.B) {
 		}
 	}
 }
+
+// TestServerTokensDoubleSum compares with the sum over all pairs of lengths.
+func TestServerTokensDoubleSum(t *testing.T) {
+	w := DefaultWorkload()
+	short := Workload{Jobs: 1, Prompt: Lengths{30, 1, 7, 90}, Output: Lengths{20, 2, 5, 60}}
+	point := Workload{Jobs: 1, Prompt: Lengths{30, 0, 30, 30}, Output: Lengths{20, 0, 20, 20}}
+	for _, w := range []Workload{w, short, point} {
+		for _, o := range []Offload{{}, {MaxTokens: 1}, {MaxTokens: 4}, {MaxTokens: 35}, {MaxTokens: 37}, {MaxTokens: 100}, {MaxTokens: 350}, {MaxTokens: 1000}, {MaxTokens: 5000}} {
+			for _, o.Generated = range []bool{false, true} {
+				want := 0.0
+				for i, p := range w.Prompt.probabilities() {
+					for k, q := range w.Output.probabilities() {
+						v, _, _, _ := o.visitOf(Shape{}, Job{Prompt: w.Prompt.Min + i, Output: w.Output.Min + k})
+						want += p * q * float64(v.generate)
+					}
+				}
+				if got, err := w.ServerTokens(o); err != nil || !(math.Abs(got-want) <= 1e-12*want) {
+					t.Errorf("%+v, %+v: %v tokens, %v, want %v", w, o, got, err, want)
+				}
+			}
+		}
+	}
+}
+
+// TestLongJob: a job that fills the cache runs, one with a token more does not, unless it ends on the edge.
+func TestLongJob(t *testing.T) {
+	s := shapeOf(t, "Llama-2-7B")
+	v := A6000()
+	c, err := ServerCapacity(s, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v.Schedule = range []Schedule{Continuous, Static} {
+		fits, long := [][]Job{{{0, c - 10, 10}}}, [][]Job{{{0, 5, 5}}, {{0, 5, 5}, {0, c - 9, 10}}}
+		if l, err := SimulateServer(s, v, Offload{}, Closed, fits); err != nil || l.Tokens != 10 {
+			t.Errorf("a job of the size of the cache: %+v, %v", l, err)
+		}
+		if _, err := SimulateServer(s, v, Offload{}, Closed, long); err == nil || !strings.Contains(err.Error(), "job 1 of device 1 has 60784 tokens of prompt and 10 of output, expected at most the 60793 ") {
+			t.Errorf("a job larger than the cache: %v", err)
+		}
+		edge := Offload{MaxTokens: c + 1, ActivationBits: 4, Channel: PaperChannel()}
+		if l, err := SimulateServer(s, v, edge, Closed, long); err != nil || l.Visits != 0 {
+			t.Errorf("a job larger than the cache on the edge: %+v, %v", l, err)
+		}
+	}
+}
+
+// TestPoissonEdge: the edge's parts of jobs that overlap wait for each other.
+func TestPoissonEdge(t *testing.T) {
+	s := shapeOf(t, "Llama-2-7B")
+	o := Offload{MaxTokens: 200, ActivationBits: 4, SecondsPerToken: .08, Channel: PaperChannel()}
+	// Jobs of 8.8 s at 1, 2 and 30 s: the second waits for the first, the third for none.
+	l, err := SimulateServer(s, A6000(), o, Poisson, [][]Job{{{1, 100, 10}, {1, 100, 10}}})
+	if err != nil || math.Abs(l.Makespan-(1+2*8.8)) > 1e-9 {
+		t.Errorf("two jobs: %+v, %v, want an end at %v", l, err, 1+2*8.8)
+	}
+	l, err = SimulateServer(s, A6000(), o, Poisson, [][]Job{{{1, 100, 10}, {1, 100, 10}, {28, 100, 10}}})
+	if err != nil || math.Abs(l.Makespan-(30+8.8)) > 1e-9 {
+		t.Errorf("three jobs: %+v, %v, want an end at %v", l, err, 30+8.8)
+	}
+}

@@ -100,15 +100,34 @@ func (w Workload) ServerTokens(o Offload) (float64, error) {
 	if err := w.check(); err != nil {
 		return 0, err
 	}
+	if o.MaxTokens < 0 {
+		return 0, fmt.Errorf("sim: the edge's tokens are %d, expected 0 or more", o.MaxTokens)
+	}
+	// The edge generates the first e tokens of an output, where e depends on the prompt alone; excess[i] is the
+	// expected number of tokens beyond e = Min - 1 + i.
 	outputs := w.Output.probabilities()
+	excess := make([]float64, len(outputs)+1)
+	longer := 0.0 // probability of an output beyond e
+	for i := len(outputs) - 1; i >= 0; i-- {
+		longer += outputs[i]
+		excess[i] = excess[i+1] + longer
+	}
+	beyond := func(e int) float64 {
+		i := e - (w.Output.Min - 1)
+		switch {
+		case i < 0:
+			return excess[0] - float64(i)*longer
+		case i < len(excess):
+			return excess[i]
+		}
+		return 0
+	}
+	if o.Generated {
+		return beyond(o.MaxTokens), nil
+	}
 	sum := 0.0
 	for i, p := range w.Prompt.probabilities() {
-		row := 0.0
-		for k, q := range outputs {
-			v, _, _, _ := o.visitOf(Shape{}, Job{Prompt: w.Prompt.Min + i, Output: w.Output.Min + k})
-			row += q * float64(v.generate)
-		}
-		sum += p * row
+		sum += p * beyond(max(0, o.MaxTokens-(w.Prompt.Min+i)))
 	}
 	return sum, nil
 }

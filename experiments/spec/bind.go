@@ -217,7 +217,19 @@ func (r *reader) checkAxesUsed(s *Spec, any bool) {
 	for _, g := range s.Sweep.Groups {
 		for _, a := range g {
 			k := axisKey(a.Name)
-			if any && !slices.ContainsFunc(s.Methods, func(m Method) bool { return k.suits(&m) }) {
+			suited, own := 0, 0
+			for i := range s.Methods {
+				if k.suits(&s.Methods[i]) {
+					suited++
+					if s.ownAxis(i, a.Name) != nil {
+						own++
+					}
+				}
+			}
+			if suited > 0 && own == suited {
+				r.fault(a.name, "every method has an axis "+a.Name+" of its own", "an axis that acts on a method")
+			}
+			if any && suited == 0 {
 				r.fault(a.name, "no method has a use for axis "+a.Name, [...]string{
 					frontWeights:     "a method with front, back, l_w or a split, and without a quantizer there",
 					backWeights:      "a method with front, back, l_w or a split, and without a quantizer there",
@@ -316,7 +328,44 @@ func (r *reader) checkScopes(s *Spec, methods []*node) {
 				}
 			}
 		}
+		for _, g := range s.Sweep.Groups {
+			r.checkZip(s, i, g)
+		}
 	}
+}
+
+// checkZip asks that a method replaces all axes of a group of the experiment or none: the values of a zip belong together.
+func (r *reader) checkZip(s *Spec, i int, g Group) {
+	var replaced []*Axis
+	left := ""
+	for _, a := range g {
+		if own := s.ownAxis(i, a.Name); own != nil {
+			replaced = append(replaced, own)
+		} else if axisKey(a.Name).suits(&s.Methods[i]) {
+			left = a.Name
+		}
+	}
+	if left == "" {
+		return
+	}
+	for _, own := range replaced {
+		r.fault(own.name, "axis "+own.Name+" of method "+s.Methods[i].Name+" replaces one of a zip of the sweep and leaves its "+left, "axes of its own for the whole zip")
+	}
+}
+
+// ownAxis returns the axis of a name that method i has of its own, nil where it has none.
+func (s *Spec) ownAxis(i int, name string) *Axis {
+	if i >= len(s.Scopes) {
+		return nil
+	}
+	for _, g := range s.Scopes[i].Groups {
+		for k := range g {
+			if g[k].Name == name {
+				return &g[k]
+			}
+		}
+	}
+	return nil
 }
 
 // groups are the groups of axes that method i is swept over: those of the experiment that suit it and that it has no
@@ -326,15 +375,10 @@ func (s *Spec) groups(i int) []Group {
 	if i < len(s.Scopes) {
 		own = s.Scopes[i].Groups
 	}
-	replaced := func(name string) bool {
-		return slices.ContainsFunc(own, func(g Group) bool {
-			return slices.ContainsFunc(g, func(a Axis) bool { return a.Name == name })
-		})
-	}
 	var out []Group
 	for _, g := range s.Sweep.Groups {
 		g = slices.DeleteFunc(slices.Clone(g), func(a Axis) bool {
-			return !axisKey(a.Name).suits(&s.Methods[i]) || replaced(a.Name)
+			return !axisKey(a.Name).suits(&s.Methods[i]) || s.ownAxis(i, a.Name) != nil
 		})
 		if len(g) > 0 {
 			out = append(out, g)

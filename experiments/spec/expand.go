@@ -16,7 +16,7 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 	var errs Errors
 	groups := make([][]Group, len(s.Methods))
 	total := 0
-	var swept []string
+	swept := make([][]string, len(s.Methods)) // axes with several values, by method
 	for i := range s.Methods {
 		groups[i] = s.groups(i)
 		points := 1
@@ -24,11 +24,17 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 			points = min(points*len(g[0].Values), maxCells+1)
 			for _, a := range g {
 				if len(a.Values) > 1 {
-					swept = append(swept, a.Name)
+					swept[i] = append(swept[i], a.Name)
 				}
 			}
 		}
-		total += min(points*len(s.Models), maxCells+1) * len(s.Tasks)
+		tasks := 0
+		for _, task := range s.Tasks {
+			if s.scores(i, task) {
+				tasks++
+			}
+		}
+		total += min(points*len(s.Models), maxCells+1) * tasks
 	}
 	if total > maxCells {
 		return nil, Errors{s.sweepAt.fault(fmt.Sprintf("the experiment has more than %d points", maxCells), "a smaller sweep")}
@@ -56,7 +62,7 @@ func (s *Spec) Cells(layers func(Model) (int, error)) ([]Cell, error) {
 				}
 				for index := make([]int, len(groups[i])); index != nil; index = advance(index, groups[i]) {
 					c, at := s.point(model, task, i, groups[i], index)
-					c.swept = swept
+					c.swept = swept[i]
 					if s.excluded(&c) {
 						excluded[i] = true
 						continue

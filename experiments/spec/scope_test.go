@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -78,6 +79,47 @@ func TestScopeFaults(t *testing.T) {
 		var all Errors
 		if !errors.As(err, &all) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", methods, err, want)
+		}
+	}
+}
+
+// TestReplacedAxes checks what methods leave of the axes of the experiment.
+func TestReplacedAxes(t *testing.T) {
+	const a, b = "{name: a, split_layer: 1, boundary: {}, sweep: {tau: [1]}}", "{name: b, split_layer: 1, boundary: {}, sweep: {tau: [2]}}"
+	for _, test := range []struct {
+		methods, sweep, want string
+		set                  []string
+	}{
+		{a + ", {name: whole}, " + b, "tau: [3, 4]", "5:9: every method has an axis tau of its own, expected an axis that acts on a method", nil},
+		{a + ", " + b, "max_tokens: [3, 4]", "--set sweep.tau=[3]: every method has an axis tau of its own", []string{"sweep.tau=[3]"}},
+		{a + ", {name: c, split_layer: 1, boundary: {}}", "tau: [3, 4]", "", nil},
+		{a + ", {name: c, split_layer: 1, boundary: {}}", "zip: [{tau: [3, 4], max_tokens: [5, 6]}]", "4:59: axis tau of method a replaces one of a zip of the sweep and leaves its max_tokens, expected axes of its own for the whole zip", nil},
+		{strings.Replace(a, "tau: [1]", "tau: [1], max_tokens: [7]", 1) + ", {name: c, split_layer: 1, boundary: {}}", "zip: [{tau: [3, 4], max_tokens: [5, 6]}]", "", nil},
+		// What else is in the zip has no meaning for the method.
+		{"{name: w, quantizer: {file: q.yaml}, sweep: {quantizer.activation_bits: [4]}}, {name: c, split_layer: 1, quantizer: {file: q.yaml}, boundary: {}}", "zip: [{quantizer.activation_bits: [3, 4], tau: [5, 6]}]", "", nil},
+	} {
+		_, err := Parse("x.yaml", []byte("name: x\nmodels: [{name: m, path: /m}]\ntasks: [{name: piqa, path: /p}]\nmethods: ["+test.methods+"]\nsweep: {"+test.sweep+"}\n"), LoadOptions{Set: test.set})
+		var all Errors
+		switch {
+		case test.want == "" && err != nil, test.want != "" && (!errors.As(err, &all) || len(all) != 1 || !strings.Contains(err.Error(), test.want)):
+			t.Errorf("%s, %s: %v, want %q", test.methods, test.sweep, err, test.want)
+		}
+	}
+}
+
+// TestPointsOfFewTasks: only the tasks that a method is scored on count against the limit.
+func TestPointsOfFewTasks(t *testing.T) {
+	var numbers []string
+	for i := range 200 {
+		numbers = append(numbers, strconv.Itoa(i+1))
+	}
+	list := "[" + strings.Join(numbers, ", ") + "]"
+	for tasks, points := range map[string]int{"[boolq]": 40003, "[piqa, boolq, winogrande]": 0} {
+		s := mustParse(t, "name: x\nmodels: [{name: m, path: /m}]\ntasks: [{name: piqa, path: /p}, {name: boolq, path: /b}, {name: winogrande, path: /w}]\n"+
+			"methods:\n  - {name: whole}\n  - {name: a, split_layer: 1, boundary: {}, tasks: "+tasks+", sweep: {tau: "+list+", max_tokens: "+list+"}}\n")
+		cells, err := s.Cells(nil)
+		if points > 0 && (err != nil || len(cells) != points) || points == 0 && (err == nil || !strings.Contains(err.Error(), "more than 100000 points")) {
+			t.Errorf("tasks %s: %d points, %v, want %d", tasks, len(cells), err, points)
 		}
 	}
 }

@@ -87,10 +87,10 @@ func lengthKeys(mean float64, low, high int, ref func(c *Cell) *ServerLengths) [
 		{name: "cv", shape: number, high: 100, def: 0.5,
 			ref: func(c *Cell) any { return &ref(c).CV },
 			doc: "Standard deviation over mean."},
-		{name: "min", shape: integer, low: 1, high: 1 << 20, def: low, unit: "tokens",
+		{name: "min", shape: integer, low: 1, high: 1 << 14, def: low, unit: "tokens",
 			ref: func(c *Cell) any { return &ref(c).Min },
 			doc: "Shortest length."},
-		{name: "max", shape: integer, low: 1, high: 1 << 20, def: high, unit: "tokens",
+		{name: "max", shape: integer, low: 1, high: 1 << 14, def: high, unit: "tokens",
 			ref: func(c *Cell) any { return &ref(c).Max },
 			doc: "Longest length."},
 	}
@@ -233,8 +233,26 @@ func (r *reader) bindServer(root *node, c *Cell, outputs []string) *Server {
 			r.fault(at.pos, fmt.Sprintf("server.workload.%s.min is %d and max %d", l.name, l.Min, l.Max), "min up to max")
 		}
 	}
+	if slices.ContainsFunc(s.Panels, func(p string) bool { return p != PanelBurst }) { // where a device has one request
+		for i, d := range s.Devices {
+			if d*s.Workload.Jobs <= maxRequests {
+				continue
+			}
+			at := n.pos
+			if jobs := n.get("workload").get("jobs"); jobs != nil {
+				at = jobs.pos
+			}
+			if list := n.get("devices"); list != nil && i < len(list.items) {
+				at = list.items[i].pos
+			}
+			r.fault(at, fmt.Sprintf("%d devices with %d requests each", d, s.Workload.Jobs), fmt.Sprintf("at most %d requests in all", maxRequests))
+		}
+	}
 	return &s
 }
+
+// maxRequests bounds the requests of one simulation.
+const maxRequests = 1_000_000
 
 // serverNode writes the server.
 func serverNode(s *Server) *yaml.Node {

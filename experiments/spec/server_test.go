@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -50,5 +51,26 @@ func TestServer(t *testing.T) {
 	}
 	if len(a) != 1 || a[0].Key(nil) != b[0].Key(nil) || strings.Contains(string(a[0].Canonical(nil)), "server") {
 		t.Errorf("cells %s and %s", a[0].Canonical(nil), b[0].Canonical(nil))
+	}
+}
+
+func TestServerRequests(t *testing.T) {
+	for server, want := range map[string]string{
+		"{devices: [1, 101], workload: {jobs: 10000}}":                 "101 devices with 10000 requests each, expected at most 1000000 requests in all",
+		"{workload: {jobs: 10000}}":                                    "150 devices with 10000 requests each",
+		"{devices: [100], workload: {jobs: 10000}}":                    "",
+		"{devices: [10000], panels: [burst], workload: {jobs: 10000}}": "",
+		"{workload: {output: {max: 16385}}}":                           "16384",
+		"{workload: {prompt: {max: 16385}}}":                           "16384",
+	} {
+		_, err := Parse("x.yaml", []byte(served+"server: "+server+"\n"), LoadOptions{})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", server, err, want)
+		}
+	}
+	_, err := Parse("x.yaml", []byte(served+"server: {devices: [1, 101], workload: {jobs: 10000}}\n"), LoadOptions{})
+	var all Errors
+	if line := strings.Count(served, "\n") + 1; !errors.As(err, &all) || len(all) != 1 || all[0].Line != line || all[0].Column != 23 {
+		t.Errorf("%v, want one fault at %d:23", err, line)
 	}
 }

@@ -79,8 +79,16 @@ func newList(s streams) *cobra.Command {
 			case "experiments":
 				fmt.Fprintln(t, "spec\tname\twhat")
 				for _, path := range runner.Experiments() {
+					if all, err := spec.Members(path); err == nil && len(all) > 1 {
+						fmt.Fprintf(t, "%s\t-\ta suite of %d specs\n", filepath.ToSlash(path), len(all))
+						continue
+					}
 					sp, err := spec.Load(path, spec.LoadOptions{Env: anyEnv})
 					if err != nil {
+						if tr, terr := spec.LoadTraining(path, spec.LoadOptions{Env: anyEnv}); terr == nil {
+							fmt.Fprintf(t, "%s\t%s\tfor the verb train: %s\n", filepath.ToSlash(path), tr.Name, firstLine(tr.Description))
+							continue
+						}
 						fmt.Fprintf(t, "%s\t?\t%v\n", path, err)
 						continue
 					}

@@ -27,6 +27,23 @@ func loadSpec(path string, set []string) (*spec.Spec, error) {
 	return s, nil
 }
 
+// members replaces suites by the specs they stand for.
+func members(paths []string) ([]string, error) {
+	var all []string
+	var faults []error
+	for _, path := range paths {
+		specs, err := spec.Members(path)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		all = append(all, specs...)
+	}
+	if len(faults) > 0 {
+		return nil, usageError{errors.Join(faults...)}
+	}
+	return all, nil
+}
+
 // lookupEnv is the environment with one default: SPLITBENCH_SHARED is the
 // folder shared beside the working directory's when that exists.
 func lookupEnv(name string) (string, bool) {
@@ -54,6 +71,8 @@ func newRun(s streams) *cobra.Command {
 results/<name>/ (or --out): spec.yaml (resolved), manifest.json, cells/<key>.parquet
 and .json, run.parquet (all rows), tables/ and figures/.
 
+A file with the key suite, a list of spec files, stands for all of them.
+
 Running the same spec again skips finished cells. After a kill the run goes on behind
 the last finished block: a block is the documents of about 8192 input tokens.
 Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
@@ -61,10 +80,13 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
   splitbench run experiments/real-smoke.yaml --set tasks.piqa.limit=20 --out try`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args, err := members(args)
+			if err != nil {
+				return err
+			}
 			if o.Out != "" && len(args) > 1 {
 				return usagef("--out is for one spec, %d were given", len(args))
 			}
-			var err error
 			if o.MemoryLimit, err = memoryLimit(memory); err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,10 @@ are checked against the models' configurations.`,
 		Example: `  splitbench validate experiments/real-smoke.yaml`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			args, err := members(args)
+			if err != nil {
+				return err
+			}
 			var faults []error
 			w := runner.NewWorkbench(runner.Compute{})
 			for _, path := range args {
@@ -60,6 +65,13 @@ would hold (layers 1..l). Cells that do not fit the memory of this machine (or
 		Example: `  splitbench plan experiments/real-smoke.yaml`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			args, err := members(args)
+			if err != nil {
+				return err
+			}
+			if len(args) > 1 {
+				return usagef("a suite of %d specs, expected one of %s", len(args), strings.Join(args, ", "))
+			}
 			sp, err := loadSpec(args[0], set)
 			if err != nil {
 				return err

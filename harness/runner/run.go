@@ -249,7 +249,7 @@ func Run(ctx context.Context, s *spec.Spec, o Options) (_ *Summary, err error) {
 	if sum.Interrupted {
 		return sum, nil
 	}
-	if err := simulateServer(r.bench, s, r.store); err != nil {
+	if err := simulateServer(ctx, r.bench, s, r.store); err != nil {
 		return sum, err
 	}
 	if err := r.store.Finish(time.Now()); err != nil {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -100,7 +101,7 @@ func offloadOf(s *spec.Server, shape sim.Shape, maxTokens int) (sim.Offload, err
 
 var arrivalOf = map[string]sim.Arrival{spec.PanelBurst: sim.Burst, spec.PanelClosed: sim.Closed, spec.PanelPoisson: sim.Poisson, spec.PanelStatic: sim.Closed}
 
-// checkServer says whether every model fits the modelled server.
+// checkServer says whether every model, and the longest request, fits the modelled server.
 func checkServer(w *Workbench, s *spec.Spec) error {
 	if s.Server == nil {
 		return nil
@@ -111,16 +112,23 @@ func checkServer(w *Workbench, s *spec.Spec) error {
 	}
 	var faults []error
 	for _, m := range models {
-		if _, err := sim.ServerCapacity(m.Shape, serverOf(s.Server, spec.PanelClosed)); err != nil {
+		capacity, err := sim.ServerCapacity(m.Shape, serverOf(s.Server, spec.PanelClosed))
+		if longest := s.Server.Workload.Prompt.Max + s.Server.Workload.Output.Max; err == nil && longest > capacity {
+			err = fmt.Errorf("the longest request has %d tokens, expected at most the %d whose keys and values fit on the server", longest, capacity)
+		}
+		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: server, model %s: %w", s.Name, m.Name, err))
 		}
 	}
 	return errors.Join(faults...)
 }
 
+// serverVersion is counted up when the simulation gives other results for equal settings.
+const serverVersion = 2
+
 // simulateServer runs the modelled server of a spec for every model, or takes what the run has of the same
 // settings. Equal specs give equal results, for any number of workers. A spec without a server has no results.
-func simulateServer(w *Workbench, s *spec.Spec, r *results.Run) error {
+func simulateServer(ctx context.Context, w *Workbench, s *spec.Spec, r *results.Run) error {
 	if s.Server == nil {
 		return r.WriteServer(nil)
 	}
@@ -128,7 +136,7 @@ func simulateServer(w *Workbench, s *spec.Spec, r *results.Run) error {
 	if err != nil {
 		return err
 	}
-	form, err := json.Marshal([]any{results.ServerSchema, s.Server, s.Seed, models})
+	form, err := json.Marshal([]any{results.ServerSchema, serverVersion, s.Server, s.Seed, models})
 	if err != nil {
 		return err
 	}
@@ -158,11 +166,14 @@ func simulateServer(w *Workbench, s *spec.Spec, r *results.Run) error {
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(errs); i = int(next.Add(1)) - 1 {
-				errs[i] = simulatePoint(s, shapes[out.Times[i].Model], &out.Times[i])
+				errs[i] = simulatePoint(ctx, s, shapes[out.Times[i].Model], &out.Times[i])
 			}
 		})
 	}
 	workers.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	for i, err := range errs {
 		if err != nil {
 			return fmt.Errorf("server, model %s: %w", out.Times[i].Model, err)
@@ -183,8 +194,8 @@ func simulateServer(w *Workbench, s *spec.Spec, r *results.Run) error {
 	return r.WriteServer(out)
 }
 
-// simulatePoint fills in one point.
-func simulatePoint(s *spec.Spec, shape sim.Shape, p *results.ServerTime) error {
+// simulatePoint fills in one point. It looks at ctx before every seed.
+func simulatePoint(ctx context.Context, s *spec.Spec, shape sim.Shape, p *results.ServerTime) error {
 	o, err := offloadOf(s.Server, shape, p.MaxTokens)
 	if err != nil {
 		return err
@@ -194,6 +205,9 @@ func simulatePoint(s *spec.Spec, shape sim.Shape, p *results.ServerTime) error {
 	var residence, busy, makespan []float64
 	sequences, steps := 0, 0
 	for seed := range p.Seeds {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		jobs, err := work.Draw(p.Devices, uint64(s.Seed+seed))
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -128,6 +129,45 @@ func TestServerFits(t *testing.T) {
 	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a folder was made")
+	}
+}
+
+// TestServerRequestFits: so is a request that does not fit beside the model.
+func TestServerRequestFits(t *testing.T) {
+	s := loadText(t, servedSpec)
+	s.Server.MemoryBytes = (2*6738415616 + 1e9 + 1000.5*524288) / s.Server.Utilization
+	s.Server.Workload.Prompt.Max = 600
+	s.Server.Workload.Output.Max = 400
+	w := bench(t)
+	if _, err := w.Validate(s); err != nil {
+		t.Errorf("requests of at most 1000 tokens: %v", err)
+	}
+	s.Server.Workload.Output.Max = 401
+	if _, err := w.Validate(s); err == nil || !strings.Contains(err.Error(), "served: server, model Llama-2-7B: the longest request has 1001 tokens, expected at most the 1000 ") || strings.Contains(err.Error(), "model tiny") {
+		t.Errorf("requests of 1001 tokens: %v", err)
+	}
+}
+
+// TestServerCancelled: a simulation that is interrupted writes nothing.
+func TestServerCancelled(t *testing.T) {
+	r, err := results.Create(filepath.Join(t.TempDir(), "run"), []byte("name: x\n"), results.Manifest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s := loadText(t, servedSpec)
+	if err := simulateServer(ctx, bench(t), s, r); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	if stored, err := r.Server(); stored != nil || err != nil {
+		t.Errorf("it wrote %+v, %v", stored, err)
+	}
+	var p results.ServerTime
+	p.Devices, p.Seeds, p.Panel = 1, 1, "closed"
+	if err := simulatePoint(ctx, s, sim.Shape{}, &p); !errors.Is(err, context.Canceled) {
+		t.Errorf("a point that is interrupted: %v", err)
 	}
 }
 

@@ -22,13 +22,17 @@ are checked against the models' configurations.`,
 		Example: `  splitbench validate experiments/real-smoke.yaml`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			args, err := members(args)
-			if err != nil {
-				return err
-			}
+			var files []string
 			var faults []error
+			for _, arg := range args {
+				specs, err := spec.Members(arg)
+				if err != nil {
+					faults = append(faults, err)
+				}
+				files = append(files, specs...)
+			}
 			w := runner.NewWorkbench(runner.Compute{})
-			for _, path := range args {
+			for _, path := range files {
 				sp, err := loadSpec(path, set)
 				if err != nil {
 					faults = append(faults, err)

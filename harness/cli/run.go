@@ -129,11 +129,14 @@ Ctrl-C once finishes the block in hand and saves; twice stops at once.`,
 				if opts.Out == "" {
 					opts.Out = filepath.Join("results", sp.Name)
 				}
+				// What fails in one experiment does not keep the next from running.
 				if err := runOne(ctx, s, sp, opts); err != nil {
-					return err
+					if faults = append(faults, err); ctx.Err() != nil {
+						break
+					}
 				}
 			}
-			return nil
+			return errors.Join(faults...)
 		},
 	}
 	f := c.Flags()

@@ -310,6 +310,18 @@ func sourcesOf(cells []results.CellResult, split, lines []knob, all bool) []sour
 			name = append(name, m.protocol)
 		}
 		varying := slices.DeleteFunc(slices.Clone(split), func(k knob) bool { return !varies(s.cells, k) })
+		if slices.ContainsFunc(varying, func(k knob) bool { return k.name == "method" }) {
+			// The method's name tells what all its cells have in common.
+			_, byMethod := partition(s.cells, func(c *results.CellResult) string { return c.Method })
+			varying = slices.DeleteFunc(varying, func(k knob) bool {
+				for _, cells := range byMethod {
+					if varies(cells, k) {
+						return false
+					}
+				}
+				return k.name != "method"
+			})
+		}
 		series := append(slices.Clone(lines), varying...)
 		n := 0
 		for n < len(varying) && (all || tooMany(s.cells, series, varying[:n])) {

@@ -56,7 +56,7 @@ func Example() {
 	// paper-small-table2 170 ours l=8 tau=5 Q=4
 	// paper-small-table3 154 ours-front l=5 tau=5 Q=3 Qa=3
 	// paper-small-table4 64 back l_w=1
-	// paper-small-table5 200 TS-TAB-Q l=5 tau=20 Q=4
+	// paper-small-table5 104 TS-TAB-Q l=5 tau=5 Q=4
 	// paper-small-fig4 150 clamp l=6 clamp=50
 	// paper-small-fig5 2 fp32
 	// paper-small-fig6 90 split l=4 tau=10 Q=8 W=200

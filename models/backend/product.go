@@ -1,5 +1,7 @@
 package backend
 
+import "math"
+
 // Operand is a matrix in host memory. Stride is the distance of two stored
 // rows; with Transposed the stored matrix is the transposed one.
 type Operand[T float32 | float64] struct {
@@ -29,4 +31,17 @@ type Product[T float32 | float64] struct {
 //	values = Keep*values - Step*(first/(sqrt(second)/Root + Epsilon))
 type AdamFactors[T float32 | float64] struct {
 	Scale, First, Second, Rest, Epsilon, Root, Step, Keep T
+}
+
+// Move makes that step on values, their gradient and their moments, of equal
+// length. Every operation is rounded by itself, so that vector kernels and other
+// processors give the same bits.
+func (k AdamFactors[T]) Move(values, gradient, first, second []T) {
+	for i, d := range gradient {
+		d = T(d * k.Scale)
+		first[i] += T(k.First * (d - first[i]))
+		second[i] = T(second[i]*k.Second) + T(T(d*d)*k.Rest)
+		denominator := T(math.Sqrt(float64(second[i])))/k.Root + k.Epsilon
+		values[i] = T(values[i]*k.Keep) - T(k.Step*T(first[i]/denominator))
+	}
 }

@@ -763,12 +763,7 @@ func (Plain[T]) NormBack(dx, dy, x, gain, scale []T) {
 
 // Adam is that of Arithmetic.
 func (Plain[T]) Adam(values, gradient, first, second []T, k backend.AdamFactors[T]) {
-	for i, d := range gradient {
-		d *= k.Scale
-		first[i] += k.First * (d - first[i])
-		second[i] = second[i]*k.Second + d*d*k.Rest
-		values[i] = values[i]*k.Keep - k.Step*first[i]/(T(math.Sqrt(float64(second[i])))/k.Root+k.Epsilon)
-	}
+	k.Move(values, gradient, first, second)
 }
 
 // largest returns the largest of x, which is not empty; a NaN may be passed over.

@@ -350,7 +350,7 @@ func (a *AdamW[T]) Begin() { a.Steps++ }
 // Update moves the values of one parameter against its gradient g.
 func (a *AdamW[T]) Update(name string, values, g []T, rate float64) {
 	m, v := a.Moments(name, len(values))
-	a.step(values, g, m, v, a.factors(1, rate, a.Decay))
+	a.factors(1, rate, a.Decay).Move(values, g, m, v)
 }
 
 // updateAtOnce is how many values one item of UpdateParts moves.
@@ -389,17 +389,6 @@ func (a *AdamW[T]) factors(scale, rate, decay float64) backend.AdamFactors[T] {
 	return backend.AdamFactors[T]{
 		Scale: T(scale), First: T(1 - a.Beta1), Second: T(a.Beta2), Rest: T(1 - a.Beta2), Epsilon: T(a.Epsilon),
 		Root: T(math.Sqrt(1 - math.Pow(a.Beta2, float64(a.Steps)))), Step: T(rate / c1), Keep: T(1 - float64(rate*decay)),
-	}
-}
-
-// step is one step on values, their gradient and their moments.
-func (a *AdamW[T]) step(values, g, m, v []T, k backend.AdamFactors[T]) {
-	for i, d := range g {
-		d = T(d * k.Scale)
-		m[i] += T(k.First * (d - m[i]))
-		v[i] = T(v[i]*k.Second) + T(T(d*d)*k.Rest)
-		denominator := T(math.Sqrt(float64(v[i])))/k.Root + k.Epsilon
-		values[i] = T(values[i]*k.Keep) - T(k.Step*T(m[i]/denominator))
 	}
 }
 

@@ -1,10 +1,6 @@
 package cpu
 
-import (
-	"math"
-
-	"splitbench/models/backend"
-)
+import "splitbench/models/backend"
 
 // The functions below are those of training, on host memory. They run on the
 // calling goroutine, from within Parallel; their results are the same bits on
@@ -157,12 +153,5 @@ func (e elementwise) adam(values, gradient, first, second []float32, k backend.A
 			e.adamStep(&adamCall{&values[0], &gradient[0], &first[0], &second[0], n, k})
 		}
 	}
-	for i := n; i < len(gradient); i++ {
-		d := float32(gradient[i] * k.Scale)
-		m := first[i] + float32(k.First*(d-first[i]))
-		v := float32(second[i]*k.Second) + float32(float32(d*d)*k.Rest)
-		first[i], second[i] = m, v
-		denominator := float32(math.Sqrt(float64(v)))/k.Root + k.Epsilon
-		values[i] = float32(values[i]*k.Keep) - float32(k.Step*float32(m/denominator))
-	}
+	k.Move(values[n:], gradient[n:], first[n:], second[n:])
 }
